@@ -1,0 +1,10 @@
+{
+  "targets": [
+    {
+      "target_name": "nke_native",
+      "sources": ["module.c", "memory.c", "poll.c", "netns.c", "udp.c", "tuntap.c", "crc32c.c"],
+      "cflags": ["-O3", "-Wall", "-Wextra", "-std=gnu11"],
+      "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"]
+    }
+  ]
+}

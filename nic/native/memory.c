@@ -1,0 +1,58 @@
+/* Page-aligned memory as an external ArrayBuffer (mmap), the monotonic clock, and close(2). */
+#include "nke.h"
+
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+static void unmap(napi_env env, void *data, void *hint) {
+  (void)env;
+  munmap(data, (size_t)hint);
+}
+
+/* allocate(bytes, populate) -> ArrayBuffer, zeroed, page aligned; throws when the system has no memory. */
+static napi_value allocate(napi_env env, napi_callback_info info) {
+  napi_value a[2];
+  double bytes;
+  bool populate = false;
+  if (!nke_args(env, info, 2, a) || napi_get_value_double(env, a[0], &bytes) != napi_ok || !(bytes >= 1) || bytes > 0x1p36)
+    return nke_type_error(env, "allocate(bytes, populate?): bytes must be between 1 and 2^36");
+  napi_get_value_bool(env, a[1], &populate);
+  size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  size_t size = ((size_t)bytes + page - 1) / page * page;
+  void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | (populate ? MAP_POPULATE : 0), -1, 0);
+  if (p == MAP_FAILED) {
+    napi_throw_error(env, "ENOMEM", "allocate: the system has no memory of this size");
+    return NULL;
+  }
+  napi_value out;
+  if (napi_create_external_arraybuffer(env, p, (size_t)bytes, unmap, (void *)size, &out) != napi_ok) {
+    munmap(p, size);
+    napi_throw_error(env, NULL, "allocate: this runtime takes no external ArrayBuffer");
+    return NULL;
+  }
+  return out;
+}
+
+/* now() -> CLOCK_MONOTONIC in nanoseconds. */
+static napi_value now(napi_env env, napi_callback_info info) {
+  (void)info;
+  struct timespec t;
+  napi_value out;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  napi_create_double(env, (double)t.tv_sec * 1e9 + (double)t.tv_nsec, &out);
+  return out;
+}
+
+/* close(fd) -> 0 or -errno */
+static napi_value close_fd(napi_env env, napi_callback_info info) {
+  napi_value a[1];
+  int32_t fd;
+  if (!nke_args(env, info, 1, a) || !nke_get_i32(env, a[0], &fd)) return nke_type_error(env, "close(fd)");
+  return nke_i32(env, close(fd) == 0 ? 0 : -errno);
+}
+
+bool nke_memory_init(napi_env env, napi_value exports) {
+  return nke_export(env, exports, "allocate", allocate) && nke_export(env, exports, "now", now) &&
+         nke_export(env, exports, "close", close_fd);
+}

@@ -1,0 +1,228 @@
+/**
+ * Wire: a cable in memory between two ports, which may lie in different regions. Each direction is a bounded queue; what
+ * does not fit is refused, as a full transmit queue does, and the refused end is woken when the other has made room.
+ * Carrier is there while the cable is plugged in and both ends are open.
+ */
+import { segments } from './headers.js';
+import type { Batch, Memory, Port, PortCapabilities } from './port.js';
+import { SoftReadiness } from './readiness.js';
+import { PacketRing } from './ring.js';
+
+export interface WireOptions {
+  /** Names after "wire:"; the ends are told apart by "/0" and "/1". Default "wire". */
+  readonly name?: string;
+  /** Default 'ethernet'. */
+  readonly carries?: 'ethernet' | 'ip' | 'udp';
+  /** Largest IP packet, default 1500. An Ethernet frame may have 18 bytes more (header and one VLAN tag). */
+  readonly mtu?: number;
+  /** Largest train in bytes, passed whole; default 0: single packets only. */
+  readonly train?: number;
+  /** Most packets in flight in each direction, default 512. */
+  readonly slots?: number;
+  /** Most bytes in flight in each direction, default room for `slots` packets or 32 trains. */
+  readonly bytes?: number;
+}
+
+const L2 = 18;
+const TRAIN_SEGMENTS = 64;
+
+export class WirePort implements Port {
+  readonly name: string;
+  readonly capabilities: PortCapabilities;
+  readonly counters = {
+    tx_packets: 0,
+    tx_bytes: 0,
+    tx_oversize: 0,
+    tx_full: 0,
+    tx_no_carrier: 0,
+    rx_packets: 0,
+    rx_bytes: 0,
+    rx_truncated: 0,
+    rx_unplugged: 0,
+  };
+  onCarrier: ((up: boolean) => void) | undefined;
+
+  readonly #queue: PacketRing; // packets on their way to this end
+  readonly #ready = new SoftReadiness();
+  readonly #longest: number;
+  #peer: WirePort = this;
+  #memory: Memory | undefined;
+  #plugged = true;
+  #carrier = false;
+  #news = false; // carrier changed since the last wake
+  #refused = false; // transmit refused a packet for want of room
+
+  /** Use createWire. */
+  constructor(name: string, options: WireOptions) {
+    const mtu = options.mtu ?? 1500;
+    const train = options.train ?? 0;
+    const slots = options.slots ?? 512;
+    this.name = name;
+    this.capabilities = {
+      carries: options.carries ?? 'ethernet',
+      mtu,
+      train,
+      trainSegments: train > 0 ? TRAIN_SEGMENTS : 0,
+      sctpCrc: false,
+      carrier: true,
+    };
+    this.#longest = this.capabilities.carries === 'ethernet' ? mtu + L2 : mtu;
+    const bytes = options.bytes ?? Math.max(slots * this.#longest, 32 * train);
+    // Twice the longest: an entry always fits an empty queue, wherever its bytes begin.
+    this.#queue = new PacketRing(slots, Math.max(bytes, 2 * this.#longest, 2 * train));
+  }
+
+  /** Joins two ends; called by createWire, once. */
+  join(peer: WirePort): void {
+    this.#peer = peer;
+  }
+
+  get carrier(): boolean {
+    return this.#carrier;
+  }
+
+  open(memory: Memory): void {
+    if (this.#memory !== undefined) throw new Error(`${this.name} is open already`);
+    this.#memory = memory;
+    this.#update();
+    this.#peer.#update();
+  }
+
+  /** Pulls the cable: both ends lose carrier, and what was in flight is lost. */
+  pull(): void {
+    this.#plug(false);
+    this.#peer.#plug(false);
+  }
+
+  plug(): void {
+    this.#plug(true);
+    this.#peer.#plug(true);
+  }
+
+  #plug(plugged: boolean): void {
+    this.#plugged = plugged;
+    this.#update();
+  }
+
+  #update(): void {
+    const up = this.#plugged && this.#memory !== undefined && this.#peer.#memory !== undefined;
+    if (up === this.#carrier) return;
+    this.#carrier = up;
+    if (!up) {
+      this.counters.rx_unplugged += this.#queue.count;
+      this.#queue.clear();
+      this.#refused = false;
+    }
+    if (this.#memory === undefined) return;
+    this.#news = true;
+    this.#ready.signal();
+    this.onCarrier?.(up);
+  }
+
+  transmit(batch: Batch, _now: number): number {
+    const memory = this.#memory;
+    const peer = this.#peer;
+    if (memory === undefined) return 0;
+    this.#refused = false;
+    const queue = peer.#queue;
+    const c = this.counters;
+    let i = 0;
+    for (; i < batch.count; i++) {
+      const len = batch.len[i]!;
+      const segsz = batch.segsz[i]!;
+      if (!this.#carrier) {
+        c.tx_no_carrier++;
+      } else if (!this.#sendable(batch, i, memory.u8.length)) {
+        c.tx_oversize++;
+      } else if (queue.push(memory.u8, batch.off[i]!, len, segsz, segsz > 0 ? batch.hdrlen[i]! : 0)) {
+        c.tx_packets += segments(batch, i);
+        c.tx_bytes += len;
+      } else {
+        c.tx_full++;
+        this.#refused = true;
+        break;
+      }
+    }
+    if (queue.count > 0) peer.#ready.signal();
+    return i;
+  }
+
+  #sendable(batch: Batch, i: number, size: number): boolean {
+    const len = batch.len[i]!;
+    const off = batch.off[i]!;
+    const segsz = batch.segsz[i]!;
+    if (len <= 0 || off < 0 || off + len > size) return false;
+    if (segsz === 0) return len <= this.#longest;
+    const h = batch.hdrlen[i]!;
+    return segsz > 0 && h >= 0 && h < len && len <= this.capabilities.train && h + segsz <= this.#longest;
+  }
+
+  receive(batch: Batch, posted: number, _now: number): number {
+    batch.count = 0;
+    const memory = this.#memory;
+    if (memory === undefined) return 0;
+    const queue = this.#queue;
+    const c = this.counters;
+    this.#news = false;
+    const room = Math.min(posted, batch.capacity);
+    let n = 0;
+    while (n < room && queue.count > 0) {
+      if (queue.peek() > batch.cap[n]!) {
+        queue.drop();
+        c.rx_truncated++;
+        continue;
+      }
+      queue.pop(memory.u8, batch.off[n]!, batch, n);
+      batch.flags[n] = 0;
+      c.rx_packets += segments(batch, n);
+      c.rx_bytes += batch.len[n]!;
+      n++;
+    }
+    batch.count = n;
+    if (this.#peer.#writable) this.#peer.#ready.signal();
+    return n;
+  }
+
+  /** Transmit refused, and there is room now for the longest entry. */
+  get #writable(): boolean {
+    return this.#refused && this.#peer.#queue.fits(this.capabilities.train || this.#longest);
+  }
+
+  deadline(): number {
+    return Number.POSITIVE_INFINITY;
+  }
+
+  arm(wake: () => void): void {
+    if (this.#memory === undefined) return;
+    const ready = this.#queue.count > 0 || this.#news || this.#writable;
+    if (ready) {
+      // Told once: a caller that has nothing more to send must not be woken again and again.
+      this.#refused = false;
+      this.#news = false;
+    }
+    this.#ready.arm(wake, ready);
+  }
+
+  disarm(): void {
+    this.#ready.disarm();
+  }
+
+  close(): void {
+    if (this.#memory === undefined) return;
+    this.#memory = undefined;
+    this.#ready.close();
+    this.#queue.clear();
+    this.#update();
+    this.#peer.#update();
+  }
+}
+
+/** A cable and its two ends. */
+export function createWire(options: WireOptions = {}): [WirePort, WirePort] {
+  const name = `wire:${options.name ?? 'wire'}`;
+  const a = new WirePort(`${name}/0`, options);
+  const b = new WirePort(`${name}/1`, options);
+  a.join(b);
+  b.join(a);
+  return [a, b];
+}

@@ -1,0 +1,154 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Memory } from './ports/port.js';
+import { RawRing } from './rawring.fixture.js';
+import { EITHER, READABLE, VirtqDevice, WRITABLE } from './virtq-device.js';
+import { DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, needEvent } from './virtqueue.js';
+
+const BYTES = 1 << 16;
+function queue(size = 8, batch = 256) {
+  const memory = new Memory(new ArrayBuffer(BYTES));
+  const raw = new RawRing(memory, 0, size);
+  const dev = new VirtqDevice(memory, 1024, batch);
+  dev.indirect = true;
+  assert.equal(dev.configure(size, raw.desc, raw.avail, raw.used), '');
+  return { memory, raw, dev };
+}
+const segments = (d: VirtqDevice, i: number) =>
+  Array.from({ length: d.nseg[i]! }, (_, k) => [d.segAddr[d.first[i]! + k]!, d.segLen[d.first[i]! + k]!]);
+
+test('addresses of a queue are checked', () => {
+  const memory = new Memory(new ArrayBuffer(4096));
+  const d = new VirtqDevice(memory, 64);
+  assert.match(d.configure(3, 0, 256, 512), /power of two/);
+  assert.match(d.configure(128, 0, 256, 512), /power of two/);
+  assert.match(d.configure(8, 8, 256, 512), /misaligned/);
+  assert.match(d.configure(8, 0, 4090, 512), /outside/);
+  assert.match(d.configure(8, 2 ** 40, 256, 512), /outside/);
+  assert.match(d.configure(8, -16, 256, 512), /outside/);
+  assert.equal(d.configure(8, 0, 256, 512), '');
+});
+
+test('single descriptors, chains and indirect tables are popped; used elements come back', () => {
+  const { memory, raw, dev } = queue();
+  raw.set(0, 4096, 100);
+  raw.set(1, 5000, 10, DESC_F_NEXT, 2);
+  raw.set(2, 6000, 20, DESC_F_NEXT, 3);
+  raw.set(3, 7000, 0);
+  RawRing.write(memory.dv, 8192, 9000, 1, DESC_F_NEXT, 1);
+  RawRing.write(memory.dv, 8208, 9100, 2);
+  raw.set(4, 8192, 32, DESC_F_INDIRECT);
+  raw.offer(0, 1, 4);
+  assert.equal(dev.pop(16, READABLE), 3);
+  assert.deepEqual(segments(dev, 0), [[4096, 100]]);
+  assert.deepEqual(segments(dev, 1), [[5000, 10], [6000, 20], [7000, 0]]);
+  assert.deepEqual(segments(dev, 2), [[9000, 1], [9100, 2]]);
+  dev.push(dev.head[2]!, 5);
+  assert.equal(raw.usedIdx, 0, 'not yet visible');
+  dev.publish();
+  assert.equal(raw.usedIdx, 1);
+  assert.deepEqual(raw.usedAt(0), { id: 4, len: 5 });
+  assert.equal(dev.badChains, 0);
+});
+
+test('hostile chains are refused one by one and the queue goes on', () => {
+  const { memory, raw, dev } = queue(16);
+  const bad: (() => void)[] = [
+    () => raw.set(0, BYTES - 4, 5), // beyond memory
+    () => raw.set(0, 0, 0xffffffff),
+    () => raw.set(0, 0, 4, 0, 0, 1), // beyond 4 GiB
+    () => raw.set(0, 4096, 4, DESC_F_WRITE), // wrong direction
+    () => raw.set(0, 4096, 4, DESC_F_NEXT, 0), // loop
+    () => raw.set(0, 4096, 4, DESC_F_NEXT, 16), // next beyond the table
+    () => raw.set(0, 8192, 24, DESC_F_INDIRECT), // length no multiple of 16
+    () => raw.set(0, 8192, 0, DESC_F_INDIRECT),
+    () => raw.set(0, 8192, 16, DESC_F_INDIRECT | DESC_F_NEXT, 1),
+    () => {
+      RawRing.write(memory.dv, 8192, 8192, 16, DESC_F_INDIRECT); // nested
+      raw.set(0, 8192, 16, DESC_F_INDIRECT);
+    },
+    () => {
+      RawRing.write(memory.dv, 8192, 4096, 16, DESC_F_NEXT, 0); // loop inside the table
+      raw.set(0, 8192, 16, DESC_F_INDIRECT);
+    },
+  ];
+  for (const [i, make] of bad.entries()) {
+    make();
+    raw.set(1, 4096, 8);
+    raw.offer(0, 1);
+    assert.equal(dev.pop(16, READABLE), 2, `case ${i}`);
+    assert.equal(dev.nseg[0], 0, `case ${i}`);
+    assert.equal(dev.nseg[1], 1);
+    assert.equal(dev.badChains, i + 1);
+  }
+  raw.set(0, 4096, 4, DESC_F_WRITE | DESC_F_NEXT, 1);
+  raw.set(1, 5000, 4);
+  raw.offer(0);
+  dev.pop(1, EITHER);
+  assert.equal(dev.nseg[0], 0, 'readable after writable');
+});
+
+test('a ring that makes no sense stops the queue, without a throw', () => {
+  const one = queue();
+  one.raw.setAvailIdx(9);
+  assert.equal(one.dev.pop(16, READABLE), 0);
+  assert.match(one.dev.broken, /ahead/);
+  const two = queue();
+  two.raw.set(0, 4096, 4);
+  two.raw.offer(0, 8);
+  assert.equal(two.dev.pop(16, READABLE), 1);
+  assert.match(two.dev.broken, /no descriptor/);
+  assert.equal(two.dev.pop(16, READABLE), 0);
+  assert.equal(two.dev.available, false);
+});
+
+test('indices run on over 65536 and notifications are asked for and suppressed by event index', () => {
+  const { memory, raw, dev } = queue(8);
+  dev.eventIdx = true;
+  raw.set(0, 4096, 4);
+  for (let i = 0; i < 70_000; i++) {
+    raw.offer(0);
+    assert.equal(dev.pop(8, READABLE), 1);
+    dev.push(0, i & 0xff);
+    dev.publish();
+    // used_event: an interrupt with every tenth element.
+    memory.dv.setUint16(raw.avail + 4 + 16, (Math.ceil((i + 1) / 10) * 10 - 1) & 0xffff, true);
+    assert.equal(dev.shouldInterrupt(), i % 10 === 9, `element ${i}`);
+  }
+  assert.equal(dev.armDoorbell(), false);
+  assert.equal(memory.dv.getUint16(raw.used + 4 + 64, true), 70_000 & 0xffff);
+  raw.offer(0);
+  assert.equal(dev.armDoorbell(), true);
+  assert.ok(needEvent(65535, 0, 65535) && !needEvent(5, 5, 4) && needEvent(4, 5, 4));
+});
+
+test('fuzz: random rings neither throw nor reach beyond memory nor loop', () => {
+  let seed = 12345;
+  const random = (n: number) => {
+    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+    return Math.floor((seed / 4294967296) * n);
+  };
+  for (let round = 0; round < 3000; round++) {
+    const { memory, raw, dev } = queue(1 << random(6), 1 + random(64));
+    dev.indirect = random(4) > 0;
+    dev.eventIdx = random(2) > 0;
+    for (let at = 0; at < 4096; at += 4) memory.dv.setUint32(at, random(4) > 0 ? random(BYTES) : random(2 ** 32), true);
+    // Most descriptors plausible, so that walks go deep.
+    for (let i = 0; i < raw.size; i++)
+      if (random(3) > 0) raw.set(i, random(BYTES - 64), random(64) * (random(4) ? 1 : 16), random(8), random(raw.size + 1));
+    for (let turn = 0; turn < 4; turn++) {
+      raw.setAvailIdx(random(8) === 0 ? random(65536) : (dev.lastAvail + random(raw.size + 1)) & 0xffff);
+      const direction = [READABLE, WRITABLE, EITHER][random(3)]!;
+      const n = dev.pop(1 + random(300), direction);
+      for (let i = 0; i < n; i++) {
+        assert.ok(dev.head[i]! < raw.size);
+        assert.ok(dev.nseg[i]! <= raw.size);
+        for (const [addr, len] of segments(dev, i)) assert.ok(addr! >= 0 && len! >= 0 && addr! + len! <= BYTES);
+        dev.push(dev.head[i]!, random(100));
+      }
+      dev.publish();
+      dev.shouldInterrupt();
+      dev.armDoorbell();
+    }
+  }
+});
