@@ -1,0 +1,560 @@
+/**
+ * The composition root: the only file that sees all rooms. Wires ports, cards, drivers and one stack together from a
+ * configuration, and runs the one loop:
+ *
+ *   ports -> firmware.step(now) -> driver.poll(budget) -> stack.run(now) -> firmware.step(now), to send what was queued
+ *
+ * then again while there is work, then sleep until the earliest deadline or until a port or a socket wakes it. The clock
+ * is read once a turn. User code gets the event loop between two turns. In virtual time (simulation.ts) the same turns
+ * run on a clock that jumps.
+ */
+
+import { randomFillSync } from 'node:crypto';
+import { Driver } from './driver/driver.js';
+import { ringBytes } from './driver/rings.js';
+import { scratchBytes } from './firmware/card.js';
+import { Firmware } from './firmware/firmware.js';
+import { NanoCoalescingTimer } from './firmware/nano-timer.js';
+import type { PowerState } from './firmware/power.js';
+import { native } from './nic/native.js';
+import { CapturePort } from './nic/ports/capture.js';
+import { type BurstLoss, FaultPort } from './nic/ports/faults.js';
+import { createPort, Wires } from './nic/ports/open.js';
+import { Memory, type Port } from './nic/ports/port.js';
+import { Clock, type Nanos, type Random, SeededRandom } from './stack/kern/clock.js';
+import { EBUSY, errnoName } from './stack/kern/errno.js';
+import type { Kext } from './stack/kern/kext.js';
+import { DEFAULT_POOL, MbufPool, type MbufPoolSizes } from './stack/kern/mbuf.js';
+import type { Socket } from './stack/kern/socket.js';
+import { sctpKext } from './stack/kexts/SCTP.kext/index.js';
+import { IFF_UP, type Ifnet } from './stack/net/ifnet.js';
+import { InAddr } from './stack/netinet/in.js';
+import { Stack } from './stack/stack.js';
+
+// Configuration
+
+/** Troubles of the medium, on transmit. Shares are 0 to 1, times are microseconds, the rate is in bits a second. */
+export interface FaultConfig {
+  readonly seed?: number;
+  readonly loss?: number;
+  readonly burst?: BurstLoss;
+  readonly duplicate?: number;
+  readonly corrupt?: number;
+  readonly corruptBits?: number;
+  readonly reorder?: number;
+  readonly reorderDelay?: number;
+  readonly delay?: number;
+  readonly jitter?: number;
+  readonly rate?: number;
+  readonly queueBytes?: number;
+}
+
+export interface CardConfig {
+  /** Interface name; default nke0, nke1, ... in order. */
+  readonly name?: string;
+  /** Port specification (nic/ports/open.ts): "udp:127.0.0.1:9899", "tap:nke0", "wire:a", ... */
+  readonly port: string;
+  /** "ADDRESS/PREFIX"; default for a udp or raw port: the port's own address. */
+  readonly addresses?: readonly string[];
+  readonly mtu?: number;
+  /** "02:00:00:00:00:01". */
+  readonly mac?: string;
+  /** Bring it up at start; default true. */
+  readonly up?: boolean;
+  /** Path of a pcapng file. */
+  readonly capture?: string;
+  readonly faults?: FaultConfig;
+  /** Interrupt moderation. */
+  readonly moderation?: { readonly usecs?: number; readonly frames?: number };
+}
+
+export interface RouteConfig {
+  readonly destination: string;
+  readonly card: string;
+  readonly gateway?: string;
+}
+
+/** What config.schema.json describes. */
+export interface ApplianceConfig {
+  readonly name?: string;
+  readonly cards: readonly CardConfig[];
+  readonly kexts?: readonly string[];
+  readonly routes?: readonly RouteConfig[];
+  readonly sysctl?: Readonly<Record<string, number>>;
+  readonly busyPoll?: boolean;
+  readonly pool?: Partial<MbufPoolSizes>;
+  /** For the command line: the control socket's path, true for the default one, false for none. */
+  readonly control?: string | boolean;
+}
+
+export interface ApplianceOptions {
+  /** Cables shared with other appliances of this process; own ones by default. */
+  readonly wires?: Wires;
+  /** What cables are like (train size, queue), for ports "wire:NAME". */
+  readonly wire?: { readonly train?: number; readonly slots?: number; readonly bytes?: number };
+  /** A clock that somebody else sets, who then calls `turn`: no loop runs. By default the machine's clock and a loop. */
+  readonly clock?: Clock;
+  readonly random?: Random;
+}
+
+/** An extension that ships with the appliance, by the name that kextload takes. */
+const KEXTS: Readonly<Record<string, { readonly identifier: string; readonly make: () => Kext; readonly about: string }>> = {
+  SCTP: { identifier: sctpKext().manifest.identifier, make: () => sctpKext(), about: 'Stream Control Transmission Protocol, RFC 9260' },
+};
+
+/** Could not be done as asked; the message says what to do. `code` is an errno name. */
+export class ApplianceError extends Error {
+  readonly code: string;
+  constructor(code: string, message: string) {
+    super(message);
+    this.name = 'ApplianceError';
+    this.code = code;
+  }
+}
+
+// Time and chance
+
+/** Nanoseconds of the machine's monotonic clock since this process began; exact for 104 days. */
+export function systemNow(): Nanos {
+  return Math.round(performance.now() * 1e6);
+}
+
+/** The system's random source, a page at a time: no call of the system and no allocation per number. */
+export class SystemRandom implements Random {
+  readonly #words = new Uint32Array(1024);
+  #next = this.#words.length;
+
+  u32(): number {
+    if (this.#next === this.#words.length) this.#refill();
+    const word = this.#words[this.#next]!;
+    // What has been handed out (it may be a tag or a key) does not stay in memory.
+    this.#words[this.#next++] = 0;
+    return word;
+  }
+  fill(out: Uint8Array): void {
+    if (out.length > 64) {
+      randomFillSync(out);
+      return;
+    }
+    for (let i = 0; i < out.length; i += 4) {
+      const w = this.u32();
+      for (let j = 0; j < 4 && i + j < out.length; j++) out[i + j] = (w >>> (8 * j)) & 255;
+    }
+  }
+  #refill(): void {
+    randomFillSync(this.#words);
+    this.#next = 0;
+  }
+}
+
+// Cards
+
+/** A card in its slot: the port it is plugged into, its firmware, its driver. */
+export interface Card {
+  readonly name: string;
+  /** The port as it was asked for. */
+  readonly spec: string;
+  readonly port: Port;
+  readonly firmware: Firmware;
+  readonly driver: Driver;
+  readonly ifp: Ifnet;
+}
+
+/** Frames of one step of a card, and rounds of a turn: what a turn may cost before user code gets its chance. */
+const BUDGET = 512;
+const ROUNDS = 8;
+/** No timer of the event loop is finer than this. */
+const MILLISECOND = 1e6;
+
+const align = (n: number) => (n + 63) & ~63;
+
+/** The port of a card with its decorators, not yet open. Throws PortError. */
+function makePort(card: CardConfig, options: ApplianceOptions, wires: Wires, now: Nanos): Port {
+  // Flipped bits must meet the card's own checksum, not be covered by one that the port computes below them.
+  const udp = (card.faults?.corrupt ?? 0) > 0 ? { sctpCrc: false } : {};
+  let port = createPort(card.port, { mtu: card.mtu, wires, wire: options.wire, udp });
+  if (card.faults !== undefined) {
+    const { seed = 1, delay = 0, jitter = 0, reorderDelay = 1000, ...rest } = card.faults;
+    port = new FaultPort(port, new SeededRandom(seed), { ...rest, delay: delay * 1000, jitter: jitter * 1000, reorderDelay: reorderDelay * 1000 });
+  }
+  if (card.capture !== undefined) {
+    const epoch = BigInt(Date.now()) * 1_000_000n - BigInt(Math.round(now));
+    port = new CapturePort(port, { to: card.capture, epochSeconds: Number(epoch / 1_000_000_000n), epochNanos: Number(epoch % 1_000_000_000n) });
+  }
+  return port;
+}
+
+/** "ADDRESS/PREFIX". Throws ApplianceError. */
+function parsePrefix(text: string): { addr: InAddr; prefix: number } {
+  const [address = '', bits] = text.split('/');
+  const addr = InAddr.parse(address);
+  const whole = addr?.family === 4 ? 32 : 128;
+  const prefix = bits === undefined ? whole : /^\d{1,3}$/.test(bits) ? Number(bits) : -1;
+  if (addr === undefined || prefix < 0 || prefix > whole) throw new ApplianceError('EINVAL', `"${text}" is not ADDRESS/PREFIX, such as 192.0.2.1/24 or fd00::1/64`);
+  return { addr, prefix };
+}
+
+/** The address that a udp or raw port is bound to, and a udp port's number. */
+function portAddress(spec: string): { address: string; udpPort: number } | undefined {
+  const m = /^udp:(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(spec);
+  if (m !== null) return { address: m[1] ?? m[2]!, udpPort: Number(m[3]) };
+  return spec.startsWith('raw:') ? { address: spec.slice(4), udpPort: 0 } : undefined;
+}
+
+export class Appliance {
+  readonly name: string;
+  readonly stack: Stack;
+  readonly cards: readonly Card[] = [];
+  readonly clock: Clock;
+  readonly busyPoll: boolean;
+  readonly #live: boolean;
+  /** The UDP port that SCTP's packets travel in (RFC 6951), 0 = none of the cards is a udp one. */
+  #udpPort = 0;
+  #closed = false;
+  #turning = false;
+  #again = false;
+  #armed = false;
+  #immediate: NodeJS.Immediate | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  readonly #wake = (): void => this.kick();
+  readonly #run = (): void => {
+    this.#immediate = undefined;
+    this.#loop();
+  };
+
+  /**
+   * Makes an appliance and brings it up. Throws PortError, ProbeError or ApplianceError with a sentence that says what to
+   * do; nothing half set up is left behind then.
+   */
+  static create(config: ApplianceConfig, options: ApplianceOptions = {}): Appliance {
+    return new Appliance(config, options);
+  }
+
+  private constructor(config: ApplianceConfig, options: ApplianceOptions) {
+    this.name = config.name ?? 'nke';
+    this.busyPoll = config.busyPoll === true;
+    this.#live = options.clock === undefined;
+    this.clock = options.clock ?? new Clock(systemNow());
+    const random = options.random ?? new SystemRandom();
+    const wires = options.wires ?? new Wires();
+    const ports = config.cards.map(c => makePort(c, options, wires, this.clock.now));
+    const sizes = poolSizes(config, ports);
+    const poolBytes = align(MbufPool.bytes(sizes));
+    const cardBytes = ports.map(p => align(ringBytes()) + align(scratchBytes(p)));
+    const bytes = cardBytes.reduce((a, b) => a + b, poolBytes);
+    const memory = new Memory(native?.allocate(bytes) ?? new ArrayBuffer(bytes));
+    this.stack = new Stack({ clock: this.clock, random, pool: new MbufPool(sizes, memory.buffer), kick: this.#wake });
+    try {
+      let at = poolBytes;
+      for (const [i, port] of ports.entries()) {
+        this.#addCard(config.cards[i]!, i, port, memory, at);
+        at += cardBytes[i]!;
+      }
+      for (const name of config.kexts ?? []) this.kextload(name);
+      for (const [name, value] of Object.entries(config.sysctl ?? {})) this.#sysctl(name, value);
+      for (const [i, card] of config.cards.entries()) if (card.up !== false) this.up(this.cards[i]!.name, true);
+      for (const route of config.routes ?? []) this.#addRoute(route);
+    } catch (e) {
+      this.#release();
+      throw e;
+    }
+    this.kick();
+  }
+
+  #addCard(config: CardConfig, index: number, port: Port, memory: Memory, at: number): void {
+    const name = config.name ?? `nke${index}`;
+    const mac = config.mac === undefined ? undefined : Uint8Array.from(config.mac.split(':'), x => Number.parseInt(x, 16));
+    const moderated = (config.moderation?.usecs ?? 0) > 0;
+    const firmware = new Firmware({
+      memory,
+      port,
+      scratchOffset: at + align(ringBytes()),
+      random: this.stack.random,
+      ...(mac === undefined ? {} : { mac }),
+      ...(moderated && this.#live ? { timer: new NanoCoalescingTimer() } : {}),
+      wake: this.#wake,
+    });
+    try {
+      firmware.powerOn();
+      const driver = new Driver({ name, bar: firmware.bar, pool: this.stack.pool, ringOffset: at, wake: this.#wake });
+      const { ifp } = driver;
+      if (this.stack.interfaces.attach(ifp) < 0) throw new ApplianceError('EEXIST', `there is an interface ${name} already; give each card its own name`);
+      (this.cards as Card[]).push({ name, spec: config.port, port, firmware, driver, ifp });
+      if (moderated) driver.setCoalesce(config.moderation!.usecs!, config.moderation!.frames ?? 0);
+      this.stack.counters.add(`port.${name}`, port.counters);
+      this.stack.counters.add(`card.${name}`, firmware.counters);
+      this.stack.counters.add(`driver.${name}`, driver.counters as unknown as Record<string, number>);
+      this.#address(config, ifp, port);
+    } catch (e) {
+      firmware.close();
+      throw e;
+    }
+  }
+
+  /** Gives a card its addresses. A udp card takes the address that its socket is bound to: it can send from no other. */
+  #address(config: CardConfig, ifp: Ifnet, port: Port): void {
+    const own = portAddress(config.port);
+    if (own !== undefined && port.capabilities.carries === 'udp') {
+      const bound = 'port' in port && typeof port.port === 'number' ? port.port : own.udpPort;
+      if (this.#udpPort !== 0 && this.#udpPort !== bound)
+        throw new ApplianceError('EINVAL', `udp cards of one appliance share one UDP port (RFC 6951): ${config.port} does not have port ${this.#udpPort}`);
+      this.#udpPort = bound;
+    }
+    const given = config.addresses ?? (own === undefined ? [] : [`${own.address}/${own.address.includes(':') ? 64 : own.address.startsWith('127.') ? 8 : 24}`]);
+    for (const text of given) {
+      const { addr, prefix } = parsePrefix(text);
+      const e = this.stack.interfaces.addAddress(ifp, addr, prefix);
+      if (e < 0) throw new ApplianceError(errnoName(e), `${ifp.name} cannot have the address ${text} (${errnoName(e)}): give a host's own address that no other card has`);
+    }
+  }
+
+  #addRoute(route: RouteConfig): void {
+    const { addr, prefix } = parsePrefix(route.destination);
+    const gateway = route.gateway === undefined ? undefined : InAddr.parse(route.gateway);
+    const e = this.stack.routes.add(addr, prefix, gateway, this.card(route.card).ifp);
+    if (e < 0) throw new ApplianceError(errnoName(e), `the route to ${route.destination} cannot be added (${errnoName(e)}): its gateway must be on a link of ${route.card}, and it must not be there already`);
+  }
+
+  #sysctl(name: string, value: number | string): void {
+    const e = this.stack.sysctl.set(name, value);
+    if (e < 0) throw new ApplianceError(errnoName(e), sysctlProblem(this.stack, name, value, e));
+  }
+
+  // What programs use
+
+  /** socket(2): a socket, or -EPROTONOSUPPORT (its extension is not loaded), or another -errno. */
+  socket(domain: number, type: number, protocol: number): Socket | number {
+    return this.stack.socket(domain, type, protocol);
+  }
+
+  /** Asks for a turn soon: a socket call has made work, a port is ready, a doorbell rang. Many calls cost one turn. */
+  kick(): void {
+    if (this.#turning) {
+      this.#again = true;
+      return;
+    }
+    if (!this.#live || this.#closed) return;
+    this.#immediate ??= setImmediate(this.#run);
+  }
+
+  // The loop
+
+  /**
+   * One turn at the clock's present time. Returns true when something was done, so that another turn may find more. Whoever
+   * owns the clock sets it before.
+   */
+  turn(): boolean {
+    const { now } = this.clock;
+    this.#turning = true;
+    this.#again = false;
+    let work = 0;
+    const { cards } = this;
+    for (let i = 0; i < cards.length; i++) {
+      const c = cards[i]!;
+      work += c.firmware.step(now, BUDGET);
+      work += c.driver.poll(BUDGET);
+    }
+    const due = this.stack.deadline() <= now;
+    this.stack.run(now);
+    for (let i = 0; i < cards.length; i++) work += cards[i]!.firmware.step(now, BUDGET);
+    this.#turning = false;
+    return work > 0 || due || this.#again;
+  }
+
+  /** When the next turn is needed even if nothing arrives: <= now for "at once", Infinity for never. */
+  deadline(): Nanos {
+    let at = this.stack.deadline();
+    for (let i = 0; i < this.cards.length; i++) {
+      const c = this.cards[i]!;
+      if (c.driver.pending()) return 0;
+      const d = c.firmware.deadline();
+      if (d < at) at = d;
+    }
+    return at;
+  }
+
+  #loop(): void {
+    if (this.#closed) return;
+    this.#disarm();
+    let worked = false;
+    for (let round = 0; round < ROUNDS; round++) {
+      this.clock.now = systemNow();
+      worked = this.turn();
+      if (!worked || this.#closed) break;
+    }
+    if (this.#closed || this.#immediate !== undefined) return;
+    const wait = worked || this.busyPoll ? 0 : this.deadline() - systemNow();
+    // Below a millisecond the event loop's timers are too coarse: look again with its next turn.
+    if (wait < MILLISECOND) {
+      this.#immediate = setImmediate(this.#run);
+      return;
+    }
+    this.#arm();
+    if (wait < Number.POSITIVE_INFINITY) {
+      // Ports keep the process alive, not timers: an appliance that is only waiting may be left by closing its ports.
+      this.#timer = setTimeout(this.#run, Math.min(wait / MILLISECOND, 0x7fffffff)).unref();
+    }
+  }
+
+  #arm(): void {
+    this.#armed = true;
+    for (const c of this.cards) c.firmware.arm(this.#wake);
+  }
+  #disarm(): void {
+    if (this.#timer !== undefined) {
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+    }
+    if (!this.#armed) return;
+    this.#armed = false;
+    for (const c of this.cards) c.firmware.disarm();
+  }
+
+  // What an operator does
+
+  /** A card by name. Throws ApplianceError. */
+  card(name: string): Card {
+    const card = this.cards.find(c => c.name === name);
+    if (card === undefined) throw new ApplianceError('ENOENT', `there is no card "${name}"; the cards are ${this.cards.map(c => c.name).join(', ') || '(none)'}`);
+    return card;
+  }
+
+  /** Brings a card's interface up or down. Throws ApplianceError. */
+  up(name: string, up: boolean): void {
+    const { driver, ifp } = this.card(name);
+    if (((ifp.flags & IFF_UP) !== 0) === up) return;
+    if (up && driver.power === 'D0' && this.#udpPort !== 0) driver.setSctpUdpPorts([this.#udpPort]);
+    // The driver first: it starts its rings and sets IFF_UP; dlil then has nothing left to change.
+    let e = driver.setUp(up);
+    if (e >= 0) e = this.stack.interfaces.setUp(ifp, up);
+    if (e < 0) throw new ApplianceError(errnoName(e), `${name} cannot be brought ${up ? 'up' : 'down'} (${errnoName(e)}); its power state is ${this.powerState(name)}`);
+    this.kick();
+  }
+
+  /** Plugs a card's cable in or pulls it. Throws ApplianceError. */
+  link(name: string, plugged: boolean): void {
+    const card = this.card(name);
+    if (this.powerState(name) !== 'D0') throw new ApplianceError('EBUSY', `${name} is in ${this.powerState(name)}: power it up first (nke power ${name} D0)`);
+    card.driver.setCable(plugged);
+    this.kick();
+  }
+
+  powerState(name: string): PowerState {
+    const { firmware, driver } = this.card(name);
+    return firmware.power === 'D3cold' ? 'D3cold' : driver.power;
+  }
+
+  /** Puts a card into a power state; from D3cold through a boot. Throws ApplianceError for what PCI PM does not allow. */
+  power(name: string, state: PowerState, reason = 'asked for', wake = 0): void {
+    const { firmware, driver } = this.card(name);
+    const from = this.powerState(name);
+    if (from === state) return;
+    if (state === 'D0') {
+      firmware.powerOn();
+      if (this.#udpPort !== 0 && from === 'D3cold') driver.setSctpUdpPorts([this.#udpPort]);
+    }
+    const e = driver.setPower(state, reason, wake);
+    if (e < 0) throw new ApplianceError(errnoName(e), `${name} cannot go from ${from} to ${state} (PCI PM 1.2 §5.4): go to D0 first`);
+    if (state === 'D3cold') firmware.powerOff();
+    if (state === 'D0' && from !== 'D3cold' && this.#udpPort !== 0) driver.setSctpUdpPorts([this.#udpPort]);
+    this.kick();
+  }
+
+  /** Puts every card to sleep (D3hot), or wakes all. `wake`: WAKE_* bits that may wake a card by itself. */
+  sleep(reason = 'asked for', wake = 0): void {
+    for (const c of this.cards) if (this.powerState(c.name) === 'D0') this.power(c.name, 'D3hot', reason, wake);
+    this.stack.events.emit({ kind: 'sleep', reason });
+  }
+  wake(reason = 'asked for'): void {
+    this.stack.events.emit({ kind: 'wake', reason });
+    for (const c of this.cards) this.power(c.name, 'D0', reason);
+  }
+
+  /** Names that kextload takes, with what they are. */
+  static kextNames(): readonly { readonly name: string; readonly identifier: string; readonly about: string }[] {
+    return Object.entries(KEXTS).map(([name, k]) => ({ name, identifier: k.identifier, about: k.about }));
+  }
+
+  /** Loads an extension by name ("SCTP"). Throws ApplianceError. */
+  kextload(name: string): void {
+    const known = kextByName(name);
+    const result = this.stack.kexts.load(known.make());
+    if (!result.ok) throw new ApplianceError(errnoName(result.errno), result.reason);
+    // The cards' UDP port is the one that SCTP's packets leave from and are taken from (RFC 6951 §5.1).
+    if (known.identifier === KEXTS.SCTP!.identifier && this.#udpPort !== 0) this.#sysctl('net.inet.sctp.udp_tunneling_port', this.#udpPort);
+    this.kick();
+  }
+
+  /** Unloads an extension. Throws ApplianceError, code EBUSY while something uses it. */
+  kextunload(name: string): void {
+    const known = kextByName(name);
+    const result = this.stack.kexts.unload(known.identifier);
+    if (result.ok) return;
+    const hint = result.errno === EBUSY ? '; close these first' : '';
+    throw new ApplianceError(errnoName(result.errno), `${result.reason}${hint}`);
+  }
+
+  /** The extension, if it is loaded. */
+  kext(name: string): Kext | undefined {
+    return this.stack.kexts.get(kextByName(name).identifier);
+  }
+
+  /** A copy of every counter of every layer, by group. */
+  counters(): Record<string, Record<string, number>> {
+    const out: Record<string, Record<string, number>> = {};
+    for (const group of this.stack.counters.names()) {
+      const record = this.stack.counters.group(group)!;
+      const copy: Record<string, number> = (out[group] = {});
+      // for-in, not Object.entries: a decorated port's counters stand on those of the port below it.
+      for (const name in record) copy[name] = record[name]!;
+    }
+    return out;
+  }
+
+  /**
+   * Ends everything: extensions are unloaded as far as nothing uses them, cards and ports closed, timers cleared. Every
+   * mbuf that the lower layers held is back in the pool; only open sockets can still hold some. May be called twice.
+   */
+  async close(): Promise<void> {
+    if (!this.#closed) this.#release();
+    // Handles of the event loop (polls, sockets) are gone one turn after they have been closed.
+    await new Promise<void>(resolve => setImmediate(resolve));
+  }
+
+  #release(): void {
+    if (this.#live && !this.#turning) this.clock.now = systemNow();
+    for (const k of [...this.stack.kexts.list()].reverse()) this.stack.kexts.unload(k.identifier);
+    this.#closed = true;
+    if (this.#immediate !== undefined) clearImmediate(this.#immediate);
+    this.#immediate = undefined;
+    this.#disarm();
+    for (const c of [...this.cards].reverse()) {
+      c.driver.setUp(false);
+      this.stack.interfaces.detach(c.ifp);
+      c.firmware.close();
+    }
+    this.stack.drain();
+  }
+}
+
+function kextByName(name: string): (typeof KEXTS)[string] {
+  const plain = name.replace(/\.kext$/, '');
+  const found = Object.entries(KEXTS).find(([key, k]) => key === plain || k.identifier === name)?.[1];
+  if (found === undefined) throw new ApplianceError('ENOENT', `there is no extension "${name}"; there is ${Object.keys(KEXTS).join(', ')}`);
+  return found;
+}
+
+/** Why a sysctl could not be set. */
+export function sysctlProblem(stack: Stack, name: string, value: number | string, e: number): string {
+  const entry = stack.sysctl.list(name)[0];
+  if (entry === undefined || entry.name !== name) return `there is no sysctl ${name}; list them with: nke sysctl${name.startsWith('net.inet.sctp') ? ' (SCTP.kext brings net.inet.sctp.*: load it first)' : ''}`;
+  if (!entry.writable) return `${name} is read only`;
+  const range = entry.min === undefined ? '' : `; allowed: ${entry.min} to ${entry.max}${entry.unit === undefined ? '' : ` ${entry.unit}`}`;
+  return `${name} cannot be ${value} (${errnoName(e)})${range}`;
+}
+
+/** Pool sizes: as configured, with enough jumbos for every card that receives trains. */
+function poolSizes(config: ApplianceConfig, ports: readonly Port[]): MbufPoolSizes {
+  const trains = ports.filter(p => p.capabilities.train > 0 || p.capabilities.mtu > 1900).length;
+  return { ...DEFAULT_POOL, jumbo: Math.max(DEFAULT_POOL.jumbo, 128 + 96 * trains), cluster: DEFAULT_POOL.cluster + 512 * ports.length, ...config.pool };
+}

@@ -1,0 +1,341 @@
+/**
+ * Receive pipeline: buffers from the receive queue, frames from the port straight into them, filter and checksum checks,
+ * back through the used ring. VIRTIO 1.2 §5.1.6.4. A frame that is dropped leaves its buffer on the card for the next.
+ *
+ * A buffer is one chain: virtio_net_hdr, then the frame. With a port that carries IP the card leaves 14 bytes and writes an
+ * Ethernet header: to our own address, from a fixed locally administered one, EtherType by the IP version.
+ */
+
+import { ETHER_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN } from '../nic/offload.js';
+import { BATCH_L3_TRUSTED, BATCH_SCTP_CSUM_OK, Batch } from '../nic/ports/port.js';
+import { type VirtqDevice, WRITABLE } from '../nic/virtq-device.js';
+import {
+  HASH_REPORT_IPV4,
+  HASH_REPORT_IPV6,
+  HASH_REPORT_NONE,
+  HASH_REPORT_UDPV4,
+  HASH_REPORT_UDPV6,
+  HASH_TYPE_IPV4,
+  HASH_TYPE_IPV6,
+  HASH_TYPE_UDPV4,
+  HASH_TYPE_UDPV6,
+  NET_HDR_F_DATA_VALID,
+  NET_HDR_F_IP_CSUM,
+  NET_HDR_F_SCTP_BAD,
+  NET_HDR_F_SCTP_CSUM,
+  NET_HDR_GSO_SCTP,
+} from '../nic/virtqueue.js';
+import { BATCH, type Card, RX_BOUNCE_SLOTS } from './card.js';
+import { DROP_VLAN, PASS } from './filters.js';
+
+/** Source address of the link headers that the card writes: 02:6e:6b:65:00:00. */
+export const IP_MEDIUM_SOURCE_HI = 0x026e;
+export const IP_MEDIUM_SOURCE_LO = 0x6b650000;
+
+const DROPPED = -1;
+/** Descriptors of a receive chain that the card remembers; a buffer in more pieces is handed back. */
+const BOUNCE_SEGS = 64;
+
+export class RxPipeline {
+  readonly #card: Card;
+  readonly #vq: VirtqDevice;
+  readonly #batch = new Batch(BATCH);
+  // Buffers held by the card: [0, staged), in step with batch.off and batch.cap.
+  #staged = 0;
+  #careful = true;
+  readonly #head = new Int32Array(BATCH);
+  readonly #slot = new Int32Array(BATCH); // bounce slot, or -1
+  readonly #flags = new Int32Array(BATCH); // virtio_net_hdr flags, or DROPPED
+  readonly #hash = new Int32Array(BATCH);
+  readonly #hashType = new Int32Array(BATCH);
+  // Bounce slots: where the pieces of a scattered buffer lie.
+  readonly #slotFree: number[] = [];
+  readonly #slotSegs = new Int32Array(RX_BOUNCE_SLOTS);
+  readonly #slotAddr = new Int32Array(RX_BOUNCE_SLOTS * BOUNCE_SEGS);
+  readonly #slotLen = new Int32Array(RX_BOUNCE_SLOTS * BOUNCE_SEGS);
+  /** Frames pushed since the caller last looked. */
+  pushed = 0;
+
+  constructor(card: Card, vq: VirtqDevice) {
+    this.#card = card;
+    this.#vq = vq;
+    this.reset();
+  }
+
+  /** Forgets every buffer held. */
+  reset(): void {
+    this.#staged = 0;
+    this.#careful = true;
+    this.#slotFree.length = 0;
+    for (let i = 0; i < RX_BOUNCE_SLOTS; i++) this.#slotFree.push(i);
+  }
+
+  /** Receives at most `budget` frames; returns how many the port gave. */
+  step(now: number, budget: number): number {
+    let done = 0;
+    while (done < budget) {
+      if (this.#staged < BATCH) this.#stage();
+      if (this.#staged === 0) {
+        this.#card.counters.rx_no_buffer++;
+        break;
+      }
+      const posted = Math.min(this.#staged, budget - done);
+      const got = this.#card.port.receive(this.#batch, posted, now);
+      if (got === 0) break;
+      this.#process(got);
+      done += got;
+      if (got < posted) break;
+    }
+    this.#vq.publish();
+    return done;
+  }
+
+  /** Takes buffers from the queue until a batch is held. */
+  #stage(): void {
+    const vq = this.#vq;
+    const card = this.#card;
+    // A driver that scatters its buffers is found out with the first few; from then on no more than there are bounce slots.
+    const room = this.#careful ? Math.min(BATCH - this.#staged, this.#slotFree.length) : BATCH - this.#staged;
+    if (room === 0) return;
+    const n = vq.pop(room, WRITABLE);
+    let scattered = false;
+    const lead = card.hdrBytes + (card.isIp ? ETHER_HEADER : 0);
+    const need = card.hdrBytes + ETHER_HEADER + card.mtu;
+    for (let i = 0; i < n; i++) {
+      const segs = vq.nseg[i]!;
+      const first = vq.first[i]!;
+      const s = this.#staged;
+      if (segs > 1) scattered = true;
+      if (segs === 1 && vq.segLen[first]! >= need) {
+        this.#head[s] = vq.head[i]!;
+        this.#slot[s] = -1;
+        this.#batch.off[s] = vq.segAddr[first]! + lead;
+        this.#batch.cap[s] = vq.segLen[first]! - lead;
+        this.#staged++;
+      } else if (segs > 1 && this.#bounce(i, first, segs, need)) {
+        this.#batch.off[s] = card.scratch.bounce + this.#slot[s]! * card.scratch.bounceBytes + lead;
+        this.#batch.cap[s] = Math.min(card.scratch.bounceBytes, this.#total(this.#slot[s]!)) - lead;
+        this.#staged++;
+      } else {
+        if (segs > 0) card.counters.rx_short_buffer++;
+        else card.counters.desc_bad++;
+        vq.push(vq.head[i]!, 0);
+        this.pushed++;
+      }
+    }
+    if (n > 0) this.#careful = scattered;
+  }
+
+  /** Notes the pieces of a scattered buffer in a bounce slot. False when it is too small, or no slot is free. */
+  #bounce(i: number, first: number, segs: number, need: number): boolean {
+    const vq = this.#vq;
+    let total = 0;
+    for (let k = 0; k < segs; k++) total += vq.segLen[first + k]!;
+    if (total < need || segs > BOUNCE_SEGS) return false;
+    const slot = this.#slotFree.pop();
+    if (slot === undefined) return false;
+    for (let k = 0; k < segs; k++) {
+      this.#slotAddr[slot * BOUNCE_SEGS + k] = vq.segAddr[first + k]!;
+      this.#slotLen[slot * BOUNCE_SEGS + k] = vq.segLen[first + k]!;
+    }
+    this.#slotSegs[slot] = segs;
+    this.#head[this.#staged] = vq.head[i]!;
+    this.#slot[this.#staged] = slot;
+    return true;
+  }
+  #total(slot: number): number {
+    let total = 0;
+    for (let k = 0; k < this.#slotSegs[slot]!; k++) total += this.#slotLen[slot * BOUNCE_SEGS + k]!;
+    return total;
+  }
+  /** Copies a bounced frame with its header out to the pieces, and frees the slot. */
+  #scatter(slot: number, from: number, bytes: number): void {
+    const { u8 } = this.#card.memory;
+    let done = 0;
+    for (let k = 0; k < this.#slotSegs[slot]! && done < bytes; k++) {
+      const n = Math.min(this.#slotLen[slot * BOUNCE_SEGS + k]!, bytes - done);
+      u8.copyWithin(this.#slotAddr[slot * BOUNCE_SEGS + k]!, from + done, from + done + n);
+      done += n;
+    }
+    this.#slotFree.push(slot);
+  }
+
+  /** Judges, checks and pushes the frames [0, got) of the batch; keeps the buffers that were not used up. */
+  #process(got: number): void {
+    const card = this.#card;
+    const batch = this.#batch;
+    const checks = card.rxCsum || card.guestCsum || card.hashReport;
+    for (let i = 0; i < got; i++) {
+      if (card.isIp) this.#linkHeader(i);
+      const flags = this.#judge(i);
+      this.#flags[i] = flags === PASS && checks ? this.#inspect(i, batch.off[i]!, batch.len[i]!) : flags;
+    }
+    const engine = card.engine;
+    if (engine.jobs > 0) {
+      engine.check();
+      for (let j = 0; j < engine.jobs; j++) {
+        const i = engine.jobIndex[j]!;
+        if (engine.bad[j] === 0) {
+          this.#flags[i]! |= NET_HDR_F_SCTP_CSUM;
+          card.counters.rx_csum_sctp_ok++;
+        } else {
+          this.#flags[i]! |= NET_HDR_F_SCTP_BAD;
+          card.counters.rx_csum_sctp_bad++;
+        }
+      }
+      engine.jobs = 0;
+    }
+    let keep = 0;
+    for (let i = 0; i < got; i++) {
+      if (this.#flags[i]! === DROPPED) {
+        // The link header moved the frame's start; the buffer goes back to how it was staged.
+        if (card.isIp) {
+          batch.off[i]! += ETHER_HEADER;
+        }
+        this.#keep(keep++, i);
+      } else this.#push(i);
+    }
+    if (keep === 0 && got === this.#staged) {
+      this.#staged = 0;
+      return;
+    }
+    for (let i = got; i < this.#staged; i++) this.#keep(keep++, i);
+    this.#staged = keep;
+  }
+  #keep(to: number, from: number): void {
+    if (to === from) return;
+    this.#head[to] = this.#head[from]!;
+    this.#slot[to] = this.#slot[from]!;
+    this.#batch.off[to] = this.#batch.off[from]!;
+    this.#batch.cap[to] = this.#batch.cap[from]!;
+  }
+
+  /** Writes the Ethernet header in front of an IP packet; the entry is a frame from then on. */
+  #linkHeader(i: number): void {
+    const { dv, u8 } = this.#card.memory;
+    const { mac } = this.#card;
+    const batch = this.#batch;
+    const ip = batch.off[i]!;
+    const at = ip - ETHER_HEADER;
+    dv.setUint16(at, (mac[0]! << 8) | mac[1]!);
+    dv.setInt32(at + 2, (mac[2]! << 24) | (mac[3]! << 16) | (mac[4]! << 8) | mac[5]!);
+    dv.setUint16(at + 6, IP_MEDIUM_SOURCE_HI);
+    dv.setUint32(at + 8, IP_MEDIUM_SOURCE_LO);
+    const version = batch.len[i]! > 0 ? u8[ip]! >>> 4 : 0;
+    dv.setUint16(at + 12, version === 4 ? ETHERTYPE_IPV4 : version === 6 ? ETHERTYPE_IPV6 : 0);
+    batch.off[i] = at;
+    batch.len[i]! += ETHER_HEADER;
+    if (batch.segsz[i]! > 0) batch.hdrlen[i]! += ETHER_HEADER;
+  }
+
+  /** Size rules and address filter: PASS, or DROPPED and counted. */
+  #judge(i: number): number {
+    const card = this.#card;
+    const c = card.counters;
+    const batch = this.#batch;
+    const off = batch.off[i]!;
+    const len = batch.len[i]!;
+    const segsz = batch.segsz[i]!;
+    if (len < ETHER_HEADER + (card.isIp ? 20 : 0)) c.rx_runt++;
+    else if (len > batch.cap[i]! + (card.isIp ? ETHER_HEADER : 0)) c.rx_truncated++;
+    else if (segsz === 0 && len > card.mtu + ETHER_HEADER && !this.#taggedFits(off, len)) c.rx_oversize++;
+    else if (segsz !== 0 && (!card.rxTrain || segsz < 0 || batch.hdrlen[i]! < ETHER_HEADER + 20 || batch.hdrlen[i]! >= len)) c.rx_train_refused++;
+    else if (card.isIp) {
+      if (card.memory.dv.getUint16(off + 12) !== 0) return PASS;
+      c.rx_not_ip++;
+    } else {
+      const verdict = card.filter.judge(card.memory, off, len);
+      if (verdict > PASS) c.rx_multicast++;
+      if (verdict >= PASS) return PASS;
+      if (verdict === DROP_VLAN) c.rx_vlan_filtered++;
+      else c.rx_filtered++;
+    }
+    return DROPPED;
+  }
+  #taggedFits(off: number, len: number): boolean {
+    return len <= this.#card.mtu + ETHER_HEADER + 4 && this.#card.memory.dv.getUint16(off + 12) === ETHERTYPE_VLAN;
+  }
+
+  /** Checks the headers of a frame, notes its SCTP for the CRC32c unit, hashes it. Returns header flags. */
+  #inspect(i: number, off: number, len: number): number {
+    const card = this.#card;
+    const e = card.engine;
+    const batch = this.#batch;
+    const segsz = batch.segsz[i]!;
+    this.#hashType[i] = HASH_REPORT_NONE;
+    if (!e.parse(off, len, segsz > 0 ? batch.hdrlen[i]! : 0)) return 0;
+    const trusted = (batch.flags[i]! & BATCH_L3_TRUSTED) !== 0;
+    let flags = 0;
+    if (card.hashReport) this.#hashFrame(i);
+    if (card.rxCsum) {
+      if (trusted || e.ip === 6 || e.ipv4Good(e.l3)) flags |= NET_HDR_F_IP_CSUM;
+      else card.counters.rx_csum_ip_bad++;
+    }
+    if (e.isUdp && card.guestCsum) {
+      // The packets of a train have no UDP checksum of their own: the port that made the train vouches for it.
+      if (trusted || segsz > 0 || e.udpGood()) flags |= NET_HDR_F_DATA_VALID;
+      else card.counters.rx_csum_udp_bad++;
+    }
+    if (!card.rxCsum) return flags;
+    const { dv } = card.memory;
+    const inUdp = e.isUdp && (card.isUdp || card.sctpUdpPort(dv.getUint16(e.l4)) || card.sctpUdpPort(dv.getUint16(e.l4 + 2)));
+    const at = e.sctpAt(inUdp);
+    if (at < 0) return flags;
+    if ((batch.flags[i]! & BATCH_SCTP_CSUM_OK) !== 0) {
+      card.counters.rx_csum_sctp_ok++;
+      return flags | NET_HDR_F_SCTP_CSUM;
+    }
+    if (segsz > 0 && at !== off + batch.hdrlen[i]!) {
+      card.counters.rx_csum_sctp_bad++;
+      return flags | NET_HDR_F_SCTP_BAD;
+    }
+    e.addJob(i, at, e.end, segsz);
+    return flags;
+  }
+
+  #hashFrame(i: number): void {
+    const e = this.#card.engine;
+    const types = this.#card.hashTypes;
+    const four = e.ip === 4;
+    if (e.isUdp && (types & (four ? HASH_TYPE_UDPV4 : HASH_TYPE_UDPV6)) !== 0) {
+      this.#hash[i] = e.rssHash(true);
+      this.#hashType[i] = four ? HASH_REPORT_UDPV4 : HASH_REPORT_UDPV6;
+    } else if ((types & (four ? HASH_TYPE_IPV4 : HASH_TYPE_IPV6)) !== 0) {
+      this.#hash[i] = e.rssHash(false);
+      this.#hashType[i] = four ? HASH_REPORT_IPV4 : HASH_REPORT_IPV6;
+    }
+  }
+
+  /** Writes virtio_net_hdr in front of frame i and pushes its buffer. */
+  #push(i: number): void {
+    const card = this.#card;
+    const { dv } = card.memory;
+    const batch = this.#batch;
+    const len = batch.len[i]!;
+    const segsz = batch.segsz[i]!;
+    const at = batch.off[i]! - card.hdrBytes;
+    const c = card.counters;
+    c.rx_frames++;
+    c.rx_bytes += len;
+    if (segsz === 0) {
+      dv.setUint32(at, this.#flags[i]!, true);
+      dv.setUint32(at + 4, 0, true);
+      c.rx_packets++;
+    } else {
+      const hdrlen = batch.hdrlen[i]!;
+      dv.setUint32(at, this.#flags[i]! | (NET_HDR_GSO_SCTP << 8) | (hdrlen << 16), true);
+      dv.setUint32(at + 4, segsz, true);
+      c.rx_trains++;
+      c.rx_packets += Math.ceil((len - hdrlen) / segsz);
+    }
+    dv.setUint32(at + 8, 0x10000, true); // num_buffers 1, §5.1.6.4.1
+    if (card.hashReport) {
+      dv.setInt32(at + 12, this.#hash[i]!, true);
+      dv.setUint32(at + 16, this.#hashType[i]!, true);
+    }
+    const slot = this.#slot[i]!;
+    if (slot >= 0) this.#scatter(slot, at, card.hdrBytes + len);
+    this.#vq.push(this.#head[i]!, card.hdrBytes + len);
+    this.pushed++;
+  }
+}

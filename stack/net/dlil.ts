@@ -1,0 +1,454 @@
+/**
+ * dlil: the data link interface layer, after Darwin's dlil(9): the list of interfaces and their addresses, the chain of
+ * data-link filters, and the protocols attached by EtherType. Drivers are below it, ARP, IP and IPv6 above.
+ *
+ * Input:  ifp.input → checks → filters (first attached first) → EtherType → protocol, Ethernet header stripped.
+ * Output: next hop → link address → filters (last attached first) → ifp.driver.output.
+ *
+ * Packets, bytes and multicasts of an interface are counted by its driver; idrops and inoproto here as well.
+ * A first-attached filter is nearest to the wire. VLAN tags (0x8100) are counted and dropped: a VLAN interface would be an
+ * Ifnet whose driver is this Dlil, attached as a protocol for ETHERTYPE_VLAN.
+ */
+
+import type { CounterRegistry } from '../kern/counters.js';
+import { EADDRNOTAVAIL, EEXIST, EHOSTUNREACH, EINVAL, ENETDOWN, ENOBUFS, ENOENT, ENOMEM } from '../kern/errno.js';
+import type { EventBus, KernelEvent } from '../kern/event.js';
+import type { Mbuf, MbufPool } from '../kern/mbuf.js';
+import { M_BCAST, M_MCAST, M_NULL } from '../kern/mbuf.js';
+import type { InAddr } from '../netinet/in.js';
+import {
+  ETHER_HDR_LEN,
+  ETHERTYPE_VLAN,
+  isBroadcastMac,
+  isMac,
+  writeMac,
+  writeMulticastMac,
+} from './ethernet.js';
+import { IFF_LOOPBACK, IFF_NOARP, IFF_PROMISC, IFF_UP, type Ifnet } from './ifnet.js';
+import type { LlEntry, LlTable } from './lltable.js';
+import type { RouteTable } from './route.js';
+
+/** A data-link filter (Darwin's iff_filter). It owns what it is given and returns it, another mbuf, or M_NULL. */
+export interface IfFilter {
+  readonly name: string;
+  /** A received frame, Ethernet header in place. M_NULL: swallowed (the filter has freed or kept it). */
+  input?(ifp: Ifnet, m: Mbuf): Mbuf;
+  /** A frame about to go to the driver, Ethernet header in place, perhaps a train. */
+  output?(ifp: Ifnet, m: Mbuf): Mbuf;
+  event?(ifp: Ifnet, e: KernelEvent): void;
+  /** The filter will not be called again. */
+  detached?(): void;
+}
+
+interface Filtering {
+  readonly filter: IfFilter;
+  readonly ifp: Ifnet | undefined;
+}
+
+/** A protocol on an EtherType: takes ownership of a packet whose Ethernet header is stripped. */
+export type DlilProtocol = (ifp: Ifnet, m: Mbuf) => void;
+
+export const DLIL_COUNTERS = {
+  input_down: 0,
+  input_runt: 0,
+  input_not_mine: 0,
+  input_vlan: 0,
+  input_no_protocol: 0,
+  input_filtered: 0,
+  input_nobufs: 0,
+  output_down: 0,
+  output_filtered: 0,
+  output_nobufs: 0,
+  output_full: 0,
+  output_no_neighbour_protocol: 0,
+  held_for_neighbour: 0,
+};
+
+export const IF_MAX_ADDRESSES = 64;
+
+export interface DlilOwner {
+  readonly pool: MbufPool;
+  readonly events: EventBus;
+  readonly counters: CounterRegistry;
+  readonly routes: RouteTable;
+}
+
+export class Dlil {
+  readonly counters: Record<keyof typeof DLIL_COUNTERS, number> = { ...DLIL_COUNTERS };
+  readonly #pool: MbufPool;
+  readonly #owner: DlilOwner;
+  #interfaces: readonly Ifnet[] = [];
+  #nextIndex = 1;
+  /** Copied on change, so that a chain may change while it is walked. */
+  #filters: readonly Filtering[] = [];
+  readonly #types: number[] = [];
+  readonly #protocols: DlilProtocol[] = [];
+  #resolver4: LlTable | undefined;
+  #resolver6: LlTable | undefined;
+  readonly #usable = new Set<Ifnet>();
+  #reported = false; // the driver has said if-up or if-down by itself
+  #dirty: Ifnet[] = [];
+  #flushing: Ifnet[] = [];
+  readonly #addressHooks: ((ifp: Ifnet, addr: InAddr, added: boolean) => void)[] = [];
+  readonly #attachHooks: ((ifp: Ifnet) => void)[] = [];
+  readonly #linkHooks: ((ifp: Ifnet, usable: boolean) => void)[] = [];
+
+  constructor(owner: DlilOwner) {
+    this.#owner = owner;
+    this.#pool = owner.pool;
+    owner.counters.add('dlil', this.counters);
+  }
+
+  // Interfaces
+
+  /** Attaches a driver's interface; it is down until setUp. Returns its index (1 and up), or -EEXIST for a name in use. */
+  attach(ifp: Ifnet): number {
+    if (this.byName(ifp.name) !== undefined) return -EEXIST;
+    ifp.index = this.#nextIndex++;
+    ifp.input = m => this.input(ifp, m);
+    ifp.event = e => this.#event(ifp, e);
+    this.#interfaces = [...this.#interfaces, ifp];
+    this.#owner.counters.add(`if.${ifp.name}`, ifp.counters as unknown as Record<string, number>);
+    for (const fn of this.#attachHooks) fn(ifp);
+    this.#tell(ifp, { kind: 'if-attached', ifname: ifp.name });
+    this.#checkUsable(ifp);
+    return ifp.index;
+  }
+  /** Takes an interface away: down, addresses and routes gone, driver detached. Returns 0 or -ENOENT. */
+  detach(ifp: Ifnet): number {
+    if (!this.#interfaces.includes(ifp)) return -ENOENT;
+    if ((ifp.flags & IFF_UP) !== 0) this.setUp(ifp, false);
+    for (const a of [...ifp.addresses]) this.removeAddress(ifp, a.addr);
+    this.#owner.routes.removeInterface(ifp);
+    this.#resolver4?.flush(ifp);
+    this.#resolver6?.flush(ifp);
+    ifp.driver?.detach();
+    this.#interfaces = this.#interfaces.filter(i => i !== ifp);
+    this.#usable.delete(ifp);
+    this.#dirty = this.#dirty.filter(i => i !== ifp);
+    for (const f of this.#filters) if (f.ifp === ifp) this.detachFilter(f.filter);
+    this.#tell(ifp, { kind: 'if-detached', ifname: ifp.name });
+    this.#owner.counters.remove(`if.${ifp.name}`);
+    ifp.input = m => this.#pool.freem(m); // a driver's last words
+    ifp.event = () => {};
+    ifp.index = 0;
+    return 0;
+  }
+  list(): readonly Ifnet[] {
+    return this.#interfaces;
+  }
+  byName(name: string): Ifnet | undefined {
+    return this.#interfaces.find(i => i.name === name);
+  }
+  byIndex(index: number): Ifnet | undefined {
+    for (let i = 0; i < this.#interfaces.length; i++)
+      if (this.#interfaces[i]!.index === index) return this.#interfaces[i];
+    return undefined;
+  }
+  /**
+   * The interface that has an address. A card comes before lo0, which gives up 127.0.0.1 and ::1 to a card that was
+   * given them (a medium that is the machine's own loopback).
+   */
+  ownerOf(addr: InAddr): Ifnet | undefined {
+    let lo: Ifnet | undefined;
+    for (let i = 0; i < this.#interfaces.length; i++) {
+      const ifp = this.#interfaces[i]!;
+      if (!ifp.has(addr)) continue;
+      if ((ifp.flags & IFF_LOOPBACK) === 0) return ifp;
+      lo = ifp;
+    }
+    return lo;
+  }
+
+  /**
+   * Brings an interface up or down through its driver, which may set IFF_UP and report if-up itself, before its link.
+   * Returns 0 or the driver's -errno.
+   */
+  setUp(ifp: Ifnet, up: boolean): number {
+    if (((ifp.flags & IFF_UP) !== 0) === up) return 0;
+    this.#reported = false;
+    const e = ifp.driver?.setUp(up) ?? 0;
+    if (e < 0) return e;
+    ifp.flags = up ? ifp.flags | IFF_UP : ifp.flags & ~IFF_UP;
+    this.#owner.routes.invalidate();
+    if (!this.#reported) this.#tell(ifp, { kind: up ? 'if-up' : 'if-down', ifname: ifp.name });
+    this.#checkUsable(ifp);
+    return 0;
+  }
+
+  // Addresses
+
+  /**
+   * Gives an interface an address and its connected route. Returns 0, -EINVAL (not a host's address, or a wrong prefix
+   * length), -EEXIST (here or on another card), -ENOMEM (64 addresses), -ENOENT (not attached).
+   */
+  addAddress(ifp: Ifnet, addr: InAddr, prefix: number): number {
+    if (!this.#interfaces.includes(ifp)) return -ENOENT;
+    const bits = addr.family === 4 ? 32 : 128;
+    if (!Number.isInteger(prefix) || prefix < 0 || prefix > bits) return -EINVAL;
+    if (addr.isMulticast || addr.isUnspecified || addr.isBroadcast) return -EINVAL;
+    const owner = this.ownerOf(addr);
+    if (owner === ifp || (owner !== undefined && (owner.flags & IFF_LOOPBACK) === 0)) return -EEXIST;
+    if (ifp.addresses.length >= IF_MAX_ADDRESSES) return -ENOMEM;
+    const a = addr.clone();
+    ifp.addresses.push({ addr: a, prefix });
+    this.#owner.routes.addressAdded(ifp, a, prefix);
+    for (const fn of this.#addressHooks) fn(ifp, a, true);
+    this.#tell(ifp, { kind: 'address-added', ifname: ifp.name, address: a.toString(), prefix });
+    return 0;
+  }
+  /** Takes an address away. Returns 0 or -EADDRNOTAVAIL. */
+  removeAddress(ifp: Ifnet, addr: InAddr): number {
+    const i = ifp.addresses.findIndex(a => a.addr.equals(addr));
+    if (i < 0) return -EADDRNOTAVAIL;
+    const { addr: a, prefix } = ifp.addresses[i]!;
+    ifp.addresses.splice(i, 1);
+    this.#owner.routes.addressRemoved(ifp, a, prefix);
+    for (const fn of this.#addressHooks) fn(ifp, a, false);
+    this.#tell(ifp, { kind: 'address-removed', ifname: ifp.name, address: a.toString(), prefix });
+    return 0;
+  }
+
+  // What the layers above attach
+
+  /** dlil_attach_protocol. One protocol per EtherType; a second is a programmer's error. */
+  attachProtocol(type: number, input: DlilProtocol): void {
+    if (this.#types.includes(type)) throw new Error(`EtherType 0x${type.toString(16)} has a protocol already`);
+    this.#types.push(type);
+    this.#protocols.push(input);
+  }
+  /** ARP's and neighbour discovery's tables. */
+  setResolver(family: 4 | 6, table: LlTable): void {
+    if (family === 4) this.#resolver4 = table;
+    else this.#resolver6 = table;
+  }
+  /** Called when an interface has been attached, before the event. */
+  onAttach(fn: (ifp: Ifnet) => void): void {
+    this.#attachHooks.push(fn);
+  }
+  /** Called when an address has been added or is gone, before the event. */
+  onAddress(fn: (ifp: Ifnet, addr: InAddr, added: boolean) => void): void {
+    this.#addressHooks.push(fn);
+  }
+  /** Called when an interface becomes usable or stops being so (up and link). */
+  onUsable(fn: (ifp: Ifnet, usable: boolean) => void): void {
+    this.#linkHooks.push(fn);
+  }
+
+  /** Adds a filter at the stack's end of the chain, for one interface or all. Returns 0 or -EEXIST (same name). */
+  attachFilter(filter: IfFilter, ifp?: Ifnet): number {
+    if (this.#filters.some(f => f.filter.name === filter.name)) return -EEXIST;
+    this.#filters = [...this.#filters, { filter, ifp }];
+    return 0;
+  }
+  /** Returns 0 or -ENOENT. */
+  detachFilter(filter: IfFilter): number {
+    if (!this.#filters.some(f => f.filter === filter)) return -ENOENT;
+    this.#filters = this.#filters.filter(f => f.filter !== filter);
+    filter.detached?.();
+    return 0;
+  }
+  get filters(): readonly IfFilter[] {
+    return this.#filters.map(f => f.filter);
+  }
+
+  // Data path
+
+  /** A received frame, Ethernet header in place. Takes ownership. */
+  input(ifp: Ifnet, m: Mbuf): void {
+    const pool = this.#pool;
+    if ((ifp.flags & IFF_UP) === 0) return this.#drop(m, ifp, 'input_down');
+    if (pool.pktlen[m]! < ETHER_HDR_LEN) return this.#drop(m, ifp, 'input_runt');
+    if (pool.len[m]! < ETHER_HDR_LEN && (m = pool.pullup(m)) === M_NULL) {
+      this.counters.input_nobufs++;
+      ifp.counters.idrops++;
+      return;
+    }
+    if (pool.len[m]! < ETHER_HDR_LEN) return this.#drop(m, ifp, 'input_runt'); // pktlen lied
+    pool.rcvif[m] = ifp.index;
+    if (this.#filters.length > 0 && (m = this.#filterInput(ifp, m)) === M_NULL) return;
+
+    const dv = pool.dv;
+    const at = pool.off[m]!;
+    if ((ifp.flags & (IFF_LOOPBACK | IFF_NOARP)) !== 0) {
+      pool.csum[m]! &= ~(M_BCAST | M_MCAST); // the link address of a medium without any says nothing
+    } else {
+      if ((dv.getUint8(at) & 1) !== 0) {
+        pool.csum[m]! |= isBroadcastMac(dv, at) ? M_BCAST : M_MCAST;
+      } else if (!isMac(dv, at, ifp.mac)) {
+        // Also in promiscuous mode: what is for others is for the filters, not for our protocols.
+        if ((ifp.flags & IFF_PROMISC) !== 0) {
+          pool.freem(m);
+          this.counters.input_not_mine++;
+          return;
+        }
+        return this.#drop(m, ifp, 'input_not_mine');
+      }
+    }
+    const type = dv.getUint16(at + 12);
+    for (let i = 0; i < this.#types.length; i++) {
+      if (this.#types[i] !== type) continue;
+      pool.adj(m, ETHER_HDR_LEN);
+      this.#protocols[i]!(ifp, m);
+      return;
+    }
+    ifp.counters.inoproto++;
+    if (type === ETHERTYPE_VLAN) this.counters.input_vlan++;
+    else this.counters.input_no_protocol++;
+    pool.freem(m);
+  }
+
+  /**
+   * Sends an IP packet to a next hop on an interface, finding its link address. Takes ownership.
+   * Returns 0 (sent, or held until the neighbour answers), -ENETDOWN, -ENOBUFS or -EHOSTUNREACH.
+   */
+  output(ifp: Ifnet, m: Mbuf, type: number, nexthop: InAddr): number {
+    const pool = this.#pool;
+    if (!ifp.running) {
+      pool.freem(m);
+      this.counters.output_down++;
+      return -ENETDOWN;
+    }
+    m = pool.prepend(m, ETHER_HDR_LEN);
+    if (m === M_NULL) {
+      this.counters.output_nobufs++;
+      return -ENOBUFS;
+    }
+    const dv = pool.dv;
+    const at = pool.off[m]!;
+    writeMac(dv, at + 6, ifp.mac);
+    dv.setUint16(at + 12, type);
+    if ((ifp.flags & (IFF_LOOPBACK | IFF_NOARP)) !== 0) {
+      dv.setInt32(at, 0);
+      dv.setUint16(at + 4, 0);
+      return this.transmit(ifp, m);
+    }
+    if (nexthop.isMulticast) {
+      writeMulticastMac(dv, at, nexthop);
+      return this.transmit(ifp, m);
+    }
+    if (nexthop.family === 4 && this.#owner.routes.isBroadcast(ifp, nexthop)) {
+      dv.setInt32(at, -1);
+      dv.setUint16(at + 4, 0xffff);
+      return this.transmit(ifp, m);
+    }
+    const table = nexthop.family === 4 ? this.#resolver4 : this.#resolver6;
+    if (table === undefined) {
+      pool.freem(m);
+      this.counters.output_no_neighbour_protocol++;
+      return -EHOSTUNREACH;
+    }
+    const e = table.resolve(ifp, nexthop, m);
+    if (e === undefined) {
+      this.counters.held_for_neighbour++;
+      return 0;
+    }
+    writeMac(dv, at, e.mac);
+    return this.transmit(ifp, m);
+  }
+
+  /** Sends a frame that was held for its destination's link address. */
+  release(e: LlEntry, m: Mbuf): void {
+    writeMac(this.#pool.dv, this.#pool.off[m]!, e.mac);
+    this.transmit(e.ifp, m);
+  }
+
+  /** Sends a complete frame. Takes ownership. Returns 0, -ENETDOWN or -ENOBUFS. */
+  transmit(ifp: Ifnet, m: Mbuf): number {
+    const pool = this.#pool;
+    if (this.#filters.length > 0 && (m = this.#filterOutput(ifp, m)) === M_NULL) return 0;
+    if (!ifp.running || ifp.driver === undefined) {
+      pool.freem(m);
+      this.counters.output_down++;
+      return -ENETDOWN;
+    }
+    if (!ifp.driver.output(m)) {
+      this.counters.output_full++; // the driver has freed it and counted odrops
+      return -ENOBUFS;
+    }
+    if (!this.#dirty.includes(ifp)) this.#dirty.push(ifp);
+    return 0;
+  }
+
+  /** Rings the doorbell of every interface that was given frames since the last flush. */
+  flush(): void {
+    if (this.#dirty.length === 0) return;
+    const list = this.#dirty;
+    this.#dirty = this.#flushing;
+    for (let i = 0; i < list.length; i++) list[i]!.driver?.flush();
+    list.length = 0;
+    this.#flushing = list;
+  }
+  /** True while frames wait for a doorbell. */
+  get dirty(): boolean {
+    return this.#dirty.length > 0;
+  }
+
+  // Private parts
+
+  #drop(m: Mbuf, ifp: Ifnet, why: keyof typeof DLIL_COUNTERS): void {
+    this.counters[why]++;
+    ifp.counters.idrops++;
+    this.#pool.freem(m);
+  }
+
+  #filterInput(ifp: Ifnet, m: Mbuf): Mbuf {
+    const chain = this.#filters;
+    for (let i = 0; i < chain.length; i++) {
+      const f = chain[i]!;
+      if (f.filter.input === undefined || (f.ifp !== undefined && f.ifp !== ifp)) continue;
+      m = f.filter.input(ifp, m);
+      if (m !== M_NULL && this.#pool.len[m]! < ETHER_HDR_LEN) {
+        this.#pool.freem(m);
+        m = M_NULL;
+      }
+      if (m === M_NULL) {
+        this.counters.input_filtered++;
+        return M_NULL;
+      }
+    }
+    return m;
+  }
+  #filterOutput(ifp: Ifnet, m: Mbuf): Mbuf {
+    const chain = this.#filters;
+    for (let i = chain.length - 1; i >= 0; i--) {
+      const f = chain[i]!;
+      if (f.filter.output === undefined || (f.ifp !== undefined && f.ifp !== ifp)) continue;
+      m = f.filter.output(ifp, m);
+      if (m === M_NULL) {
+        this.counters.output_filtered++;
+        return M_NULL;
+      }
+    }
+    return m;
+  }
+
+  #tell(ifp: Ifnet, e: KernelEvent): void {
+    for (const f of this.#filters) if (f.ifp === undefined || f.ifp === ifp) f.filter.event?.(ifp, e);
+    this.#owner.events.emit(e);
+  }
+
+  /** A driver's report; the driver has set ifp.link and the flags before. */
+  #event(ifp: Ifnet, e: KernelEvent): void {
+    this.#owner.routes.invalidate();
+    if (e.kind === 'mtu') ifp.mtu = e.mtu;
+    else if (e.kind === 'if-up' || e.kind === 'if-down') this.#reported = true;
+    this.#tell(ifp, e);
+    this.#checkUsable(ifp);
+  }
+
+  /** Tells the hooks when frames can pass from now on, or no more. */
+  #checkUsable(ifp: Ifnet): void {
+    const usable = ifp.running;
+    if (this.#usable.has(ifp) === usable) return;
+    if (usable) this.#usable.add(ifp);
+    else {
+      this.#usable.delete(ifp);
+      // What was learnt of the neighbours belongs to the link that is gone.
+      this.#resolver4?.flush(ifp);
+      this.#resolver6?.flush(ifp);
+    }
+    for (const fn of this.#linkHooks) fn(ifp, usable);
+  }
+}
+

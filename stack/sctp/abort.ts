@@ -1,0 +1,127 @@
+/** The abortive end and the disposal of associations (RFC 9260 §9.1). Every end has a reason that reaches the user. */
+
+import { ECONNABORTED, ECONNREFUSED, ECONNRESET, errnoName } from '../kern/errno.js';
+import type { Reason } from './api.js';
+import type { Association } from './association.js';
+import { ABORT, CAUSE_NAMES, CAUSE_USER_ABORT, T_BIT } from './constants.js';
+import type { Endpoint } from './endpoint.js';
+import { sendOnPath } from './packet.js';
+import { reason, reasonText } from './reasons.js';
+import type { Sctp } from './sctp.js';
+import { failQueued } from './sendfail.js';
+import { assocChange } from './setup.js';
+import { errorChunk } from './wire.js';
+
+/** Sends ABORT with causes and ends the association. `errno`: what the user's next call gives. */
+export function abortAssociation(
+  s: Sctp,
+  a: Association,
+  causes: readonly Uint8Array[],
+  why: Reason,
+  errno: number = ECONNABORTED,
+): void {
+  if (a.dead) return;
+  s.stats.sctps_abortsent++;
+  // Before the peer's tag is known ours goes out, reflected (§8.5.1 B, facts part 7.29).
+  const known = a.peerTag !== 0;
+  sendOnPath(s, a.current, known ? a.peerTag : a.myTag, [errorChunk(ABORT, known ? 0 : T_BIT, causes)]);
+  endAssociation(s, a, a.established ? 'comm-lost' : 'cant-start', errno, why, reasonText(why));
+}
+
+/** The user's ABORT, with an upper-layer reason text (§3.3.10.12). */
+export function userAbort(s: Sctp, a: Association, info: Uint8Array): void {
+  const w = new Uint8Array(4 + info.length + ((4 - (info.length & 3)) & 3));
+  w[1] = CAUSE_USER_ABORT;
+  w[2] = (4 + info.length) >> 8;
+  w[3] = (4 + info.length) & 255;
+  w.set(info, 4);
+  abortAssociation(s, a, [w], reason('the user has aborted the association', '§9.1'));
+}
+
+const decoder = new TextDecoder();
+
+/** An ABORT has come (§9.1): the tag has been checked. */
+export function abortReceived(s: Sctp, a: Association, o: number, len: number): void {
+  s.stats.sctps_abortrecv++;
+  const pool = s.stack.pool;
+  let causeName = '';
+  let text = 'the peer has sent ABORT without a cause';
+  if (len >= 8) {
+    const code = pool.dv.getUint16(o + 4);
+    const n = pool.dv.getUint16(o + 6);
+    causeName = CAUSE_NAMES[code] ?? `cause ${code}`;
+    const detail =
+      n > 4 && n <= len - 4
+        ? decoder.decode(pool.u8.slice(o + 8, o + 4 + Math.min(n, 132))).replace(/[^\x20-\x7e]/g, '.')
+        : '';
+    text = `the peer has sent ABORT: ${causeName}${detail === '' || /^\.*$/.test(detail) ? '' : `: ${detail}`}`;
+  }
+  const refused = a.state === 'COOKIE_WAIT';
+  const why = reason(text, refused ? '§5.1' : '§9.1');
+  endAssociation(s, a, a.established ? 'comm-lost' : 'cant-start', refused ? ECONNREFUSED : ECONNRESET, why, causeName);
+}
+
+/** Ends an association at once: user told, everything it holds freed. */
+export function endAssociation(
+  s: Sctp,
+  a: Association,
+  state: 'comm-lost' | 'cant-start' | 'shutdown-comp',
+  errno: number,
+  why: Reason,
+  causeName = '',
+): void {
+  if (a.dead) return;
+  const ep = a.endpoint;
+  a.reason = why;
+  if (state === 'shutdown-comp') s.stats.sctps_shutdown++;
+  else s.stats.sctps_aborted++;
+  if (a.established && s.stats.sctps_currestab > 0) s.stats.sctps_currestab--;
+  failQueued(s, a, () => true);
+  s.notify(ep, assocChange(a, state, why, errno, causeName));
+  const event = state === 'shutdown-comp' ? 'closed' : state === 'comm-lost' ? 'lost' : 'connect-failed';
+  s.report(a, event, why, { peer: a.primary.addr.toString(), errno: errno === 0 ? '' : errnoName(errno) });
+  if (ep.style === 'one-to-one') {
+    ep.ended = true;
+    if (ep.so !== undefined && errno !== 0) {
+      ep.so.error = errno;
+      ep.so.errorReason = reasonText(why);
+    }
+  }
+  dispose(s, a);
+  s.wake(ep);
+  if (ep.gone) releaseEndpoint(s, ep);
+  else if (ep.so === undefined && ep.listener !== undefined) dropUnaccepted(s, ep);
+}
+
+/** An association that ended before accept: its endpoint leaves the queue unless there is something to read. */
+function dropUnaccepted(s: Sctp, ep: Endpoint): void {
+  if (ep.rcv.count > 0) return;
+  const q = ep.listener!.acceptQueue;
+  const i = q.indexOf(ep);
+  if (i >= 0) q.splice(i, 1);
+  ep.gone = true;
+  releaseEndpoint(s, ep);
+}
+
+/** Frees what an association holds and takes it out of all tables. */
+function dispose(s: Sctp, a: Association): void {
+  const w = s.stack.callouts;
+  for (const t of [a.t1, a.t2, a.guard, a.sackTimer, a.autocloseTimer]) w.stop(t);
+  for (const p of a.paths) for (const t of [p.t3, p.hb, p.pmtuRaise]) w.stop(t);
+  s.receiver.clear(a);
+  // A message delivered in part stays in the queue; it will not go on: what is there is its end.
+  if (a.pdActive && a.pdHead !== 0) s.chunks.eor[a.pdHead] = 1;
+  if (a.pdActive) s.notify(a.endpoint, { type: 'partial-delivery', assocId: a.id, sid: a.pdSid, ssn: 0 });
+  a.pdActive = false;
+  s.removeAssociation(a);
+  a.state = 'CLOSED';
+  a.dead = true;
+}
+
+/** A closed socket's endpoint goes when its last association has. */
+export function releaseEndpoint(s: Sctp, ep: Endpoint): void {
+  if (!ep.gone || ep.asocs.size > 0 || !s.endpoints.has(ep)) return;
+  ep.clearReceive(s.chunks);
+  if (ep.port !== 0) s.removePort(ep);
+  s.endpoints.delete(ep);
+}

@@ -1,0 +1,57 @@
+/** Explicit congestion notification (RFC 9260 appendix A, RFC 3168): ECNE and CWR chunks. */
+
+import type { Association } from './association.js';
+import type { Sctp } from './sctp.js';
+import { tsnGe, tsnGt, tsnLe, tsnLt } from './types.js';
+
+/** A packet with DATA came marked CE: ECNE goes with every SACK until the peer answers CWR. */
+export function markedPacket(s: Sctp, a: Association): void {
+  s.stats.sctps_ecnce++;
+  // "the lowest TSN number in the packet" would need the packet; the highest received is what has to be cut by now.
+  if (!a.ecneDue) a.ecneTsn = a.highestTsn;
+  a.ecneDue = true;
+  a.sackDue = true;
+}
+
+/** ECNE: reduce once per window of data (§7 of appendix A), answer CWR always. Length 8 (RFC) or 12 (with a packet count). */
+export function handleEcne(s: Sctp, a: Association, o: number, len: number): void {
+  if (len !== 8 && len !== 12) {
+    s.stats.sctps_badchunklen++;
+    return;
+  }
+  if (!a.ecn || !a.established) {
+    s.stats.sctps_unexpected++;
+    return;
+  }
+  const tsn = s.stack.pool.dv.getInt32(o + 4);
+  const highestSent = (a.nextTsn - 1) | 0;
+  if (tsnGt(tsn, highestSent)) {
+    s.stats.sctps_unexpected++;
+    return;
+  }
+  // The path the marked chunk took; when it is acknowledged already, the one data takes now.
+  let p = a.current;
+  if (tsnGt(tsn, a.cumAcked)) {
+    const m = a.ring[tsn & a.ringMask]!;
+    if (m !== 0) p = a.paths[s.chunks.path[m]!]!;
+  }
+  if (!p.ecnCutValid || tsnGt(tsn, p.ecnCut)) {
+    p.ecnCutValid = true;
+    p.ecnCut = highestSent;
+    a.cc.afterEcnEcho(p);
+    s.stats.sctps_ecnereduce++;
+  }
+  if (!a.cwrDue || tsnLt(a.cwrTsn, tsn)) a.cwrTsn = tsn;
+  a.cwrDue = true;
+  s.markDirty(a);
+}
+
+/** CWR: the peer has reduced for everything up to this TSN. */
+export function handleCwr(s: Sctp, a: Association, o: number, len: number): void {
+  if (len !== 8) {
+    s.stats.sctps_badchunklen++;
+    return;
+  }
+  const tsn = s.stack.pool.dv.getInt32(o + 4);
+  if (a.ecneDue && tsnGe(tsn, a.ecneTsn) && tsnLe(tsn, a.highestTsn)) a.ecneDue = false;
+}

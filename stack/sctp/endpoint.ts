@@ -1,0 +1,190 @@
+/**
+ * An SCTP endpoint: the protocol control block behind a socket (RFC 9260 §1.3, RFC 6458 §3 and §4). It owns a port, bound
+ * addresses, associations, the receive queue, and the defaults that new associations start from.
+ */
+
+import type { RecvInfo, SendInfo, Socket } from '../kern/socket.js';
+import type { InAddr } from '../netinet/in.js';
+import type { Notification, NotificationType } from './api.js';
+import type { Association } from './association.js';
+import { ChunkQueue, type ChunkTable } from './chunks.js';
+import type { Tunables } from './tunables.js';
+import type { AssocId } from './types.js';
+
+/** Defaults for new associations; ms where a time. */
+export interface EndpointOptions {
+  rtoInitial: number;
+  rtoMin: number;
+  rtoMax: number;
+  cookieLife: number;
+  maxInitTries: number;
+  maxInitTimeo: number;
+  maxRxt: number;
+  pathMaxRxt: number;
+  hbInterval: number;
+  hbEnabled: boolean;
+  sackDelay: number;
+  sackFreq: number;
+  maxBurst: number;
+  maxCwnd: number;
+  nodelay: boolean;
+  autoclose: number;
+  ecn: boolean;
+  maxseg: number;
+  tos: number;
+  outStreams: number;
+  inStreams: number;
+  encapsPort: number;
+  ccModule: number;
+  disableFragments: boolean;
+}
+
+export function defaultOptions(t: Tunables): EndpointOptions {
+  return {
+    rtoInitial: t.rto_initial,
+    rtoMin: t.rto_min,
+    rtoMax: t.rto_max,
+    cookieLife: t.valid_cookie_life,
+    maxInitTries: t.init_rtx_max,
+    maxInitTimeo: t.init_rto_max,
+    maxRxt: t.assoc_rtx_max,
+    pathMaxRxt: t.path_rtx_max,
+    hbInterval: t.heartbeat_interval,
+    hbEnabled: true,
+    sackDelay: t.delayed_sack_time,
+    sackFreq: t.sack_freq,
+    maxBurst: t.maxburst,
+    maxCwnd: 0,
+    nodelay: false,
+    autoclose: 0,
+    ecn: t.ecn_enable === 1,
+    maxseg: 0,
+    tos: 0,
+    outStreams: t.outgoing_streams,
+    inStreams: t.incoming_streams,
+    encapsPort: 0,
+    ccModule: t.default_cc_module,
+    disableFragments: false,
+  };
+}
+
+/** Most notifications that wait in one socket; further ones are dropped and counted (`droppedNotifications`). */
+const NOTIFICATION_LIMIT = 1024;
+
+export class Endpoint {
+  so: Socket | undefined;
+  readonly style: 'one-to-one' | 'one-to-many';
+  readonly family: 4 | 6;
+  v6only = false;
+  port = 0;
+  /** Bound addresses; empty = all. */
+  readonly addresses: InAddr[] = [];
+  listening = false;
+  backlog = 0;
+  /** One-to-one: endpoints whose set-up is complete, waiting for accept. */
+  readonly acceptQueue: Endpoint[] = [];
+  /** The listener whose accept queue this waits in. */
+  listener: Endpoint | undefined;
+  readonly asocs = new Map<AssocId, Association>();
+  #nextId = 3;
+  readonly options: EndpointOptions;
+  readonly defaultSend: SendInfo = { sid: 0, flags: 0, ppid: 0, context: 0, assocId: 0, prPolicy: 0, prValue: 0 };
+  readonly subscribed = new Set<NotificationType>();
+  linger: { onoff: boolean; linger: number } = { onoff: false, linger: 0 };
+
+  // Receive queue: messages and notifications in order, linked by nextpkt.
+  readonly rcv = new ChunkQueue();
+  readonly #notes = new Map<number, Notification>();
+  droppedNotifications = 0;
+  rcvBytes = 0;
+  rcvLimit: number;
+  rcvAuto: boolean;
+  sndLimit: number;
+  sndAuto: boolean;
+  /** One-to-one: the association has ended; reading gives what is queued, then 0. */
+  ended = false;
+  /** One-to-one: the peer has sent SHUTDOWN: no more data will come. */
+  peerDone = false;
+  /** One-to-one: connect was called, or the socket was accepted. */
+  connected = false;
+  /** Came out of accept. */
+  accepted = false;
+  /** The user has shut down sending. */
+  cantSend = false;
+  /** The user does not want to read any more: what arrives is thrown away (SHUT_RD). */
+  cantReceive = false;
+  /** The socket is closed; the endpoint lives until its associations have ended. */
+  gone = false;
+  /** In the list of sockets to be called at the end of the batch. */
+  woken = false;
+  /** Last call to send found no room: tell when there is. */
+  sendBlocked = false;
+
+  constructor(
+    so: Socket | undefined,
+    style: 'one-to-one' | 'one-to-many',
+    family: 4 | 6,
+    t: Tunables,
+    options?: EndpointOptions,
+  ) {
+    this.so = so;
+    this.style = style;
+    this.family = family;
+    this.options = options ?? defaultOptions(t);
+    this.rcvLimit = t.recvspace;
+    this.sndLimit = t.sendspace;
+    this.rcvAuto = t.recvbuf_auto === 1;
+    this.sndAuto = t.sendbuf_auto === 1;
+  }
+
+  newId(): AssocId {
+    return this.#nextId++ as AssocId;
+  }
+  /** The one association of a one-to-one endpoint. */
+  get only(): Association | undefined {
+    for (const a of this.asocs.values()) return a;
+    return undefined;
+  }
+  /** By id; one-to-one sockets ignore the id (RFC 6458 §4). */
+  find(id: number): Association | undefined {
+    return this.style === 'one-to-one' ? this.only : this.asocs.get(id as AssocId);
+  }
+  /** True when an arriving packet's destination may belong to this endpoint. */
+  accepts(dst: InAddr): boolean {
+    if (dst.family === 6 ? this.family === 4 : this.family === 6 && this.v6only) return false;
+    if (this.addresses.length === 0) return true;
+    for (const a of this.addresses) if (a.equals(dst)) return true;
+    return false;
+  }
+
+  /** Queues a notification behind what is there, if the user subscribed to its type. */
+  notify(n: Notification, chunks: ChunkTable): boolean {
+    if (this.gone || this.cantReceive || !this.subscribed.has(n.type)) return false;
+    const m = this.#notes.size < NOTIFICATION_LIMIT ? chunks.pool.getSmall(0) : 0;
+    if (m === 0) {
+      this.droppedNotifications++;
+      return false;
+    }
+    chunks.eor[m] = 1;
+    chunks.msglen[m] = 0;
+    chunks.tail[m] = m;
+    this.#notes.set(m, n);
+    this.rcv.push(chunks.pool, m);
+    return true;
+  }
+  isNote(m: number): boolean {
+    return this.#notes.size > 0 && this.#notes.has(m);
+  }
+  /** Takes the notification at the head of the queue. */
+  takeNote(m: number, info: RecvInfo): void {
+    info.notification = this.#notes.get(m);
+  }
+  dropNote(m: number): void {
+    this.#notes.delete(m);
+  }
+  clearReceive(chunks: ChunkTable): void {
+    this.#notes.clear();
+    this.rcv.clear(chunks.pool);
+    this.rcvBytes = 0;
+  }
+}

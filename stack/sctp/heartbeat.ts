@@ -1,0 +1,115 @@
+/**
+ * Heartbeats (RFC 9260 §8.3, §5.4): HEARTBEAT to idle and unconfirmed paths, HEARTBEAT ACK in answer.
+ *
+ * Heartbeat information, opaque to the peer: type 1 | length 36 || time sent (float64 ns) || nonce 8 || address 16.
+ */
+
+import { MSEC } from '../kern/clock.js';
+import type { Association } from './association.js';
+import { HEARTBEAT, HEARTBEAT_ACK, PARAM_HEARTBEAT_INFO } from './constants.js';
+import type { PacketContext } from './input.js';
+import { queueControl } from './output.js';
+import { sendOnPath } from './packet.js';
+import type { Path } from './path.js';
+import { choosePath, confirmPath } from './paths.js';
+import type { Sctp } from './sctp.js';
+import { countError, measureRtt } from './timers.js';
+import { ByteWriter } from './wire.js';
+
+/** Largest HEARTBEAT that is echoed. */
+const MAX_ECHO = 4096;
+
+/** Sends a HEARTBEAT on a path; the answer must bring its nonce back. */
+export function sendHeartbeat(s: Sctp, p: Path): void {
+  p.hbNonce0 = s.stack.random.u32() >>> 0;
+  p.hbNonce1 = s.stack.random.u32() >>> 0 || 1;
+  p.hbSentAt = s.now;
+  const a = p.addr;
+  const chunk = new ByteWriter()
+    .chunk(HEARTBEAT, 0, c =>
+      c.tlv(PARAM_HEARTBEAT_INFO, w =>
+        w.f64(s.now).u32(p.hbNonce0).u32(p.hbNonce1).u32(a.w0).u32(a.w1).u32(a.w2).u32(a.w3),
+      ),
+    )
+    .take();
+  s.stats.sctps_hbsent++;
+  const idle = p.lastUsed;
+  sendOnPath(s, p, p.asoc.peerTag, [chunk]);
+  p.lastUsed = idle;
+}
+
+/**
+ * (Re)arms a path's heartbeat timer; when it has `fired`, first judges the last heartbeat and sends the next if the path
+ * was idle. Period: interval + RTO/2 + random RTO (§8.3, facts part 4); an unconfirmed path is probed every RTO.
+ */
+export function scheduleHeartbeat(s: Sctp, p: Path, fired: boolean): void {
+  const a = p.asoc;
+  if (a.dead || !a.established) return;
+  if (fired) {
+    if (p.hbSentAt >= 0 && p.hbNonce1 !== 0) {
+      // The last one was not answered.
+      s.stats.sctps_timeoutheartbeat++;
+      p.hbNonce1 = 0;
+      p.hbSentAt = -1;
+      p.rto = Math.min(p.rto * 2, a.rtoMax * MSEC);
+      if (p.state === 'unconfirmed' && p.errors > p.maxErrors) p.errors = p.maxErrors;
+      if (countError(s, a, p, 'a heartbeat was not answered')) return;
+    }
+    const idle = s.now - p.lastUsed >= p.hbInterval;
+    if (p.state === 'unconfirmed' || p.state === 'inactive' || (p.hbEnabled && idle)) sendHeartbeat(s, p);
+    if (p.state === 'active') p.partialBytesAcked = 0; // facts part 4: no credit is kept over idle times
+  }
+  if (!p.hbEnabled && p.state === 'active') return;
+  const jitter = p.rto > 0 ? s.stack.random.u32() % Math.max(1, Math.floor(p.rto / MSEC)) : 0;
+  const wait = p.state === 'unconfirmed' ? p.rto : p.hbInterval + p.rto / 2 + jitter * MSEC;
+  s.stack.callouts.reset(p.hb, wait);
+}
+
+/** HEARTBEAT: echoed as it came, to where it came from (§8.3). */
+export function handleHeartbeat(s: Sctp, a: Association, p: PacketContext, o: number, len: number): void {
+  if (!a.established || len > MAX_ECHO) {
+    s.stats.sctps_unexpected++;
+    return;
+  }
+  const bytes = new Uint8Array((len + 3) & ~3);
+  bytes.set(s.stack.pool.u8.subarray(o, o + len));
+  bytes[0] = HEARTBEAT_ACK;
+  bytes[1] = 0;
+  queueControl(s, a, bytes, p.from);
+}
+
+/** HEARTBEAT ACK: its information must be exactly what was sent (§8.3, facts part 7.15). */
+export function handleHeartbeatAck(s: Sctp, a: Association, o: number, len: number): void {
+  const dv = s.stack.pool.dv;
+  if (len !== 4 + 36 || dv.getUint16(o + 4) !== PARAM_HEARTBEAT_INFO || dv.getUint16(o + 6) !== 36) {
+    s.stats.sctps_hbackbad++;
+    return;
+  }
+  const n0 = dv.getUint32(o + 16);
+  const n1 = dv.getUint32(o + 20);
+  const p = a.paths.find(
+    q =>
+      q.hbNonce1 === n1 &&
+      q.hbNonce0 === n0 &&
+      q.addr.w0 === dv.getInt32(o + 24) &&
+      q.addr.w1 === dv.getInt32(o + 28) &&
+      q.addr.w2 === dv.getInt32(o + 32) &&
+      q.addr.w3 === dv.getInt32(o + 36),
+  );
+  if (p === undefined || n1 === 0 || !a.established) {
+    s.stats.sctps_hbackbad++;
+    return;
+  }
+  s.stats.sctps_hbackrecv++;
+  const sent = dv.getFloat64(o + 8);
+  p.hbNonce1 = 0;
+  p.hbSentAt = -1;
+  p.lastHeartbeatAck = s.now;
+  p.errors = 0;
+  a.errors = 0;
+  measureRtt(p, s.now - sent);
+  const was = p.state;
+  confirmPath(s, p, true);
+  if (was !== 'active') scheduleHeartbeat(s, p, false);
+  choosePath(s, a);
+}

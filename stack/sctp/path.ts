@@ -1,0 +1,114 @@
+/**
+ * A path: one destination address of an association with everything RFC 9260 keeps per destination transport address
+ * (§6.3 RTO, §7 congestion control, §8.2 path failure, §8.3 heartbeats, §7.3 path MTU).
+ */
+
+import { Callout } from '../kern/callout.js';
+import { MSEC, type Nanos } from '../kern/clock.js';
+import type { InAddr } from '../netinet/in.js';
+import type { PathState } from './api.js';
+import type { Association } from './association.js';
+import { COMMON_HEADER } from './constants.js';
+
+export class Path {
+  readonly asoc: Association;
+  /** Index in Association.paths; stable for the life of the association. */
+  readonly id: number;
+  readonly addr: InAddr;
+  state: PathState = 'unconfirmed';
+  /** Our address for this path, and why that one. */
+  readonly source: InAddr;
+  sourceWhy = '';
+  hasSource = false;
+  /** The interface that owns the source has lost its link: not used for sending while another path is there. */
+  linkDown = false;
+  /** Peer's UDP port (RFC 6951), 0 = plain SCTP in IP. */
+  encapsPort = 0;
+  /** DSCP bits of the TOS byte. */
+  tos = 0;
+
+  // Round trip, §6.3.1 (ns). srtt 0 = nothing measured yet.
+  srtt: Nanos = 0;
+  rttvar: Nanos = 0;
+  rto: Nanos;
+  /** True when the next new chunk sent is to be timed: one measurement a round trip (rule C4). */
+  rttWanted = true;
+  /** True while rto is what back-off made of it (rule E2). */
+  backedOff = false;
+
+  // Congestion control, §7.2 (bytes).
+  cwnd = 0;
+  ssthresh = 0;
+  partialBytesAcked = 0;
+  flight = 0;
+  /** Fast recovery: no second reduction until this TSN is acknowledged (§7.2.4). */
+  inFastRecovery = false;
+  recoveryExit = 0;
+  /** Highest TSN sent when cwnd was last cut for ECNE. */
+  ecnCut = 0;
+  ecnCutValid = false;
+
+  // What the SACK being processed has done, reset by each SACK.
+  netAck = 0;
+  /** Flight size before the SACK: the window was fully used if this reached cwnd. */
+  flightBefore = 0;
+
+  /** IP packet size in bytes. */
+  mtu: number;
+  /** Fixed by the user (SPP_PMTUD_DISABLE). */
+  mtuFixed = false;
+
+  errors = 0;
+  maxErrors: number;
+
+  // Heartbeats, §8.3.
+  hbEnabled = true;
+  hbInterval: Nanos;
+  /** Outstanding nonces: two 32-bit words, 0 = none. */
+  hbNonce0 = 0;
+  hbNonce1 = 0;
+  hbSentAt: Nanos = -1;
+  lastHeartbeatAck: Nanos = 0;
+  /** Time of the last chunk sent that could measure the round trip: heartbeats go to idle paths only. */
+  lastUsed: Nanos = 0;
+
+  readonly t3: Callout;
+  readonly hb: Callout;
+  readonly pmtuRaise: Callout;
+
+  constructor(
+    asoc: Association,
+    id: number,
+    addr: InAddr,
+    timers: { t3(p: Path): void; hb(p: Path): void; pmtuRaise(p: Path): void },
+  ) {
+    this.asoc = asoc;
+    this.id = id;
+    this.addr = addr.clone();
+    this.source = addr.clone();
+    this.rto = asoc.rtoInitial * MSEC;
+    this.mtu = 1500;
+    this.maxErrors = asoc.pathMaxRxt;
+    this.hbInterval = asoc.hbInterval * MSEC;
+    this.t3 = new Callout(() => timers.t3(this));
+    this.hb = new Callout(() => timers.hb(this));
+    this.pmtuRaise = new Callout(() => timers.pmtuRaise(this));
+  }
+
+  /** IP (and UDP) header bytes in front of SCTP on this path. */
+  get overhead(): number {
+    return (this.addr.family === 4 ? 20 : 40) + (this.encapsPort !== 0 ? 8 : 0);
+  }
+  /** Largest SCTP packet, common header included, a multiple of 4. */
+  get packetRoom(): number {
+    return (this.mtu - this.overhead) & ~3;
+  }
+  /** Largest payload of all chunks of a packet. */
+  get chunkRoom(): number {
+    return this.packetRoom - COMMON_HEADER;
+  }
+  /** True when data may be sent here now by preference. */
+  get usable(): boolean {
+    return this.state === 'active' && !this.linkDown;
+  }
+}

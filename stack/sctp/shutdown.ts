@@ -1,0 +1,147 @@
+/** The graceful end: SHUTDOWN, SHUTDOWN ACK, SHUTDOWN COMPLETE (RFC 9260 §9.2). */
+
+import { MSEC, SEC } from '../kern/clock.js';
+import { abortAssociation, endAssociation } from './abort.js';
+import { acknowledgeUpTo } from './acknowledge.js';
+import type { Association } from './association.js';
+import { CAUSE_PROTOCOL_VIOLATION, SHUTDOWN, SHUTDOWN_ACK, SHUTDOWN_COMPLETE } from './constants.js';
+import { markImmediate } from './output.js';
+import { sendOnPath } from './packet.js';
+import { reason } from './reasons.js';
+import type { Sctp } from './sctp.js';
+import { armT2 } from './timers.js';
+import { tsnGe, tsnLt } from './types.js';
+import { ByteWriter, cause, errorChunk, textBytes } from './wire.js';
+
+/** The user wants the end: data queued still goes, then SHUTDOWN. */
+export function startShutdown(s: Sctp, a: Association): void {
+  if (a.dead) return;
+  a.closing = true;
+  if (a.state !== 'ESTABLISHED') return; // COOKIE-WAIT and COOKIE-ECHOED: once established
+  a.state = 'SHUTDOWN_PENDING';
+  armGuard(s, a);
+  if (s.tunables.enable_sack_immediately === 1) markImmediate(s, a);
+  s.markDirty(a);
+}
+
+/** T5 (§9.2): the whole of the shutdown may take so long, then ABORT. */
+function armGuard(s: Sctp, a: Association): void {
+  const guard = s.tunables.shutdown_guard_time;
+  s.stack.callouts.reset(a.guard, guard > 0 ? guard * SEC : 5 * a.rtoMax * MSEC);
+}
+
+/** Everything sent has been acknowledged and nothing waits: tells a dry sender. */
+export function allAcknowledged(s: Sctp, a: Association): void {
+  if (!a.dryReported) {
+    a.dryReported = true;
+    s.notify(a.endpoint, { type: 'sender-dry', assocId: a.id });
+  }
+}
+
+/** Called after each output of an association: is it time for SHUTDOWN or SHUTDOWN ACK? */
+export function afterOutput(s: Sctp, a: Association): void {
+  const idle = a.outstanding === 0 && a.out.pending === 0;
+  if (a.state === 'SHUTDOWN_PENDING' && idle) {
+    a.state = 'SHUTDOWN_SENT';
+    a.shutdownAgain = false;
+    sendShutdown(s, a);
+  } else if (a.state === 'SHUTDOWN_RECEIVED' && idle) {
+    a.state = 'SHUTDOWN_ACK_SENT';
+    sendShutdownAck(s, a);
+  } else if (a.state === 'SHUTDOWN_SENT' && a.shutdownAgain) {
+    a.shutdownAgain = false;
+    sendShutdown(s, a);
+  }
+}
+
+/** SHUTDOWN with what we have received, and T2. */
+export function sendShutdown(s: Sctp, a: Association): void {
+  const p = (a.shutdownPath = a.current);
+  s.builder.flush(); // order on the wire
+  sendOnPath(s, p, a.peerTag, [new ByteWriter().chunk(SHUTDOWN, 0, w => w.u32(a.cumTsn)).take()]);
+  a.sackDue = false;
+  s.stack.callouts.stop(a.sackTimer);
+  armT2(s, a, p);
+}
+
+export function sendShutdownAck(s: Sctp, a: Association): void {
+  const p = (a.shutdownPath = a.current);
+  s.builder.flush();
+  sendOnPath(s, p, a.peerTag, [errorChunk(SHUTDOWN_ACK, 0, [])]);
+  armT2(s, a, p);
+}
+
+/** SHUTDOWN from the peer: it acknowledges, and no new data is taken from the user (§9.2). */
+export function handleShutdown(s: Sctp, a: Association, o: number, len: number): void {
+  if (len !== 8) {
+    s.stats.sctps_badchunklen++;
+    return;
+  }
+  if (a.state === 'COOKIE_WAIT' || a.state === 'COOKIE_ECHOED') {
+    s.stats.sctps_unexpected++; // §9.2: discarded
+    return;
+  }
+  const cum = s.stack.pool.dv.getInt32(o + 4);
+  if (tsnGe(cum, a.nextTsn)) {
+    abortAssociation(
+      s,
+      a,
+      [cause(CAUSE_PROTOCOL_VIOLATION, textBytes('SHUTDOWN acknowledges a TSN that was never sent'))],
+      reason('the SHUTDOWN acknowledges a TSN that was never sent', '§9.2'),
+    );
+    return;
+  }
+  if (a.state === 'SHUTDOWN_ACK_SENT') return; // T2 runs
+  if (!tsnLt(cum, a.cumAcked)) acknowledgeUpTo(s, a, cum);
+  const ep = a.endpoint;
+  switch (a.state) {
+    case 'ESTABLISHED':
+    case 'SHUTDOWN_PENDING':
+      if (a.heldChunks > 0 && a.hasGap) {
+        abortAssociation(
+          s,
+          a,
+          [cause(CAUSE_PROTOCOL_VIOLATION, textBytes('SHUTDOWN while data is missing'))],
+          reason('the peer has sent SHUTDOWN although data of its own is missing here', '§9.2'),
+        );
+        return;
+      }
+      a.state = 'SHUTDOWN_RECEIVED';
+      a.closing = true;
+      armGuard(s, a);
+      s.notify(ep, { type: 'shutdown', assocId: a.id });
+      s.report(a, 'shutdown-received', reason('the peer wants to end the association', '§9.2'));
+      if (ep.style === 'one-to-one') ep.peerDone = true;
+      s.wake(ep);
+      break;
+    case 'SHUTDOWN_SENT':
+      // Both at once: SHUTDOWN ACK, and our own SHUTDOWN needs no answer any more.
+      s.stack.callouts.stop(a.t2);
+      a.state = 'SHUTDOWN_ACK_SENT';
+      if (ep.style === 'one-to-one') ep.peerDone = true;
+      s.notify(ep, { type: 'shutdown', assocId: a.id });
+      sendShutdownAck(s, a);
+      break;
+  }
+  s.markDirty(a);
+}
+
+/** SHUTDOWN ACK: we are done; SHUTDOWN COMPLETE goes out. */
+export function handleShutdownAck(s: Sctp, a: Association): void {
+  if (a.state !== 'SHUTDOWN_SENT' && a.state !== 'SHUTDOWN_ACK_SENT') {
+    s.stats.sctps_unexpected++;
+    return;
+  }
+  const p = a.shutdownPath ?? a.current;
+  sendOnPath(s, p, a.peerTag, [errorChunk(SHUTDOWN_COMPLETE, 0, [])]);
+  endAssociation(s, a, 'shutdown-comp', 0, reason('both sides have shut down', '§9.2'));
+}
+
+/** SHUTDOWN COMPLETE: only expected in SHUTDOWN-ACK-SENT. */
+export function handleShutdownComplete(s: Sctp, a: Association): void {
+  if (a.state !== 'SHUTDOWN_ACK_SENT') {
+    s.stats.sctps_unexpected++;
+    return;
+  }
+  endAssociation(s, a, 'shutdown-comp', 0, reason('both sides have shut down', '§9.2'));
+}

@@ -1,0 +1,211 @@
+/** Timers and round trips: T1, T2, T3, T5, delayed SACK, autoclose (RFC 9260 §6.3, §16; §5.1.6, §9.2). */
+
+import { MSEC, SEC } from '../kern/clock.js';
+import { ETIMEDOUT } from '../kern/errno.js';
+import { abortAssociation, endAssociation } from './abort.js';
+import type { Association, AssocTimers } from './association.js';
+import { CHUNK_RESEND, CHUNK_SENT } from './chunks.js';
+import { CAUSE_PROTOCOL_VIOLATION } from './constants.js';
+import type { Path } from './path.js';
+import { choosePath, pathFailed } from './paths.js';
+import { reason, reasonText } from './reasons.js';
+import type { Sctp } from './sctp.js';
+import { nextSetupPath, sendInit, setupFailed } from './setup.js';
+import { sendShutdown, sendShutdownAck, startShutdown } from './shutdown.js';
+import { tsn, tsnGt } from './types.js';
+import { cause, textBytes } from './wire.js';
+
+/** Clock granularity G of §6.3.1. */
+const GRANULARITY = MSEC;
+/** A sample above this is not believed. */
+const MAX_SAMPLE = 60 * SEC;
+
+/** Takes a round-trip sample (ns): rules C1 to C7 of §6.3.1. */
+export function measureRtt(p: Path, sample: number): void {
+  if (sample < 0 || sample > MAX_SAMPLE) return;
+  const r = Math.max(sample, 1);
+  if (p.srtt === 0) {
+    p.srtt = r;
+    p.rttvar = r / 2;
+  } else {
+    p.rttvar += (Math.abs(p.srtt - r) - p.rttvar) / 4;
+    p.srtt += (r - p.srtt) / 8;
+  }
+  const rto = p.srtt + Math.max(4 * p.rttvar, GRANULARITY);
+  const a = p.asoc;
+  p.rto = Math.min(Math.max(rto, a.rtoMin * MSEC), a.rtoMax * MSEC);
+  p.backedOff = false;
+}
+
+function backOff(p: Path): void {
+  p.rto = Math.min(p.rto * 2, p.asoc.rtoMax * MSEC); // §6.3.3 E2
+  p.backedOff = true;
+}
+
+export function armT3(s: Sctp, p: Path): void {
+  s.stack.callouts.reset(p.t3, p.rto);
+}
+export function armT1(s: Sctp, a: Association, ns: number): void {
+  s.stack.callouts.reset(a.t1, ns);
+}
+export function armT2(s: Sctp, a: Association, p: Path): void {
+  s.stack.callouts.reset(a.t2, p.rto);
+}
+export function armSack(s: Sctp, a: Association): void {
+  s.stack.callouts.reset(a.sackTimer, a.sackDelay * MSEC);
+}
+export function armAutoclose(s: Sctp, a: Association): void {
+  if (a.autoclose > 0) s.stack.callouts.reset(a.autocloseTimer, a.autoclose * SEC);
+}
+
+/** T1: INIT or COOKIE ECHO again, with back-off, to the next address (§5.1.6). */
+function t1Expired(s: Sctp, a: Association): void {
+  const setup = a.setup;
+  if (setup === undefined) return;
+  const what = setup.kind === 'cookie-wait' ? 'INIT' : 'COOKIE ECHO';
+  if (setup.kind === 'cookie-wait') s.stats.sctps_timeoutinit++;
+  else s.stats.sctps_timeoutcookie++;
+  setup.tries++;
+  if (setup.tries > a.maxInitTries) {
+    setupFailed(s, a, ETIMEDOUT, `no answer to ${what} after ${setup.tries} tries`);
+    return;
+  }
+  const max = (a.maxInitTimeo > 0 ? Math.min(a.maxInitTimeo, a.rtoMax) : a.rtoMax) * MSEC;
+  setup.timeoutNs = Math.min(setup.timeoutNs * 2, max);
+  setup.path = nextSetupPath(a, setup.path);
+  if (setup.kind === 'cookie-wait') sendInit(s, a);
+  else {
+    // Data bundled with the COOKIE ECHO goes again with it.
+    for (const p of a.paths) markLost(s, a, p);
+    setup.sendCookie = true;
+    armT1(s, a, setup.timeoutNs);
+    s.markDirty(a);
+  }
+}
+
+/** T2: SHUTDOWN or SHUTDOWN ACK again (§9.2). */
+function t2Expired(s: Sctp, a: Association): void {
+  s.stats.sctps_timeoutshutdown++;
+  const p = a.shutdownPath ?? a.current;
+  backOff(p);
+  if (countError(s, a, p, 'SHUTDOWN was not answered')) return;
+  choosePath(s, a);
+  if (a.state === 'SHUTDOWN_SENT') sendShutdown(s, a);
+  else if (a.state === 'SHUTDOWN_ACK_SENT') sendShutdownAck(s, a);
+}
+
+function guardExpired(s: Sctp, a: Association): void {
+  s.stats.sctps_timeoutguard++;
+  abortAssociation(
+    s,
+    a,
+    [cause(CAUSE_PROTOCOL_VIOLATION, textBytes('shutdown guard timer'))],
+    reason('the shutdown has taken too long (T5)', '§9.2'),
+    ETIMEDOUT,
+  );
+}
+
+function sackExpired(s: Sctp, a: Association): void {
+  s.stats.sctps_timeoutsack++;
+  a.sackDue = true;
+  s.markDirty(a);
+}
+
+function autocloseExpired(s: Sctp, a: Association): void {
+  const left = a.lastActive + a.autoclose * SEC - s.now;
+  if (left > 0 || a.outstanding > 0 || a.out.pending > 0) {
+    s.stack.callouts.reset(a.autocloseTimer, Math.max(left, SEC));
+    return;
+  }
+  s.stats.sctps_timeoutautoclose++;
+  startShutdown(s, a);
+}
+
+/** T3 (§6.3.3): everything outstanding on the path is lost; back off, count, retransmit on an alternate. */
+export function t3Expired(s: Sctp, p: Path): void {
+  const a = p.asoc;
+  s.stats.sctps_timeoutdata++;
+  const probing = a.probing;
+  if (!probing) {
+    a.cc.afterTimeout(p);
+    p.inFastRecovery = false;
+  }
+  backOff(p);
+  markLost(s, a, p);
+  if (countError(s, a, p, 'data was not acknowledged in time')) return;
+  choosePath(s, a);
+  redirect(s, a, p);
+  if (a.resend > 0 && !p.t3.pending && a.current === p) armT3(s, p);
+  s.markDirty(a);
+}
+
+/** Everything in flight on a path is marked for retransmission (E3). */
+export function markLost(s: Sctp, a: Association, p: Path): void {
+  const chunks = s.chunks;
+  for (let t = (a.cumAcked + 1) | 0; tsnGt(a.nextTsn, t); t = (t + 1) | 0) {
+    const m = a.ring[t & a.ringMask]!;
+    if (m === 0 || chunks.path[m] !== p.id || chunks.state[m] !== CHUNK_SENT) continue;
+    chunks.state[m] = CHUNK_RESEND;
+    if (chunks.timed[m] === 1) {
+      chunks.timed[m] = 0;
+      p.rttWanted = true;
+    }
+    p.flight -= chunks.len[m]!;
+    a.flight -= chunks.len[m]!;
+    a.flightChunks--;
+    a.resend++;
+  }
+  // What is lost no longer takes the peer's room.
+  const w = a.peerArwnd - a.flight - a.flightChunks * s.tunables.peer_chkoh;
+  a.peerRwnd = Math.max(0, w);
+  if (a.resend > 0) a.resendFrom = tsn(a.cumAcked + 1);
+}
+
+/** §6.4.1: retransmissions go to another active address than the one that timed out, if there is one. */
+function redirect(s: Sctp, a: Association, from: Path): void {
+  let to: Path | undefined;
+  for (let i = 1; i <= a.paths.length; i++) {
+    const q = a.paths[(from.id + i) % a.paths.length]!;
+    if (q !== from && q.usable) {
+      to = q;
+      break;
+    }
+  }
+  if (to === undefined) return;
+  for (let t = (a.cumAcked + 1) | 0; tsnGt(a.nextTsn, t); t = (t + 1) | 0) {
+    const m = a.ring[t & a.ringMask]!;
+    if (m !== 0 && s.chunks.path[m] === from.id && s.chunks.state[m] === CHUNK_RESEND) s.chunks.path[m] = to.id;
+  }
+}
+
+/** One more error of a path and of the association (§8.1, §8.2). True when the association has ended by it. */
+export function countError(s: Sctp, a: Association, p: Path, what: string): boolean {
+  p.errors++;
+  if (p.errors > p.maxErrors && p.state === 'active')
+    pathFailed(s, p, reason(`${what} ${p.errors} times in a row`, '§8.2'));
+  if (p.state === 'unconfirmed') return false; // errors of an unconfirmed path do not count against the association
+  a.errors++;
+  if (a.errors <= a.maxRxt) return false;
+  const why = reason(`${what}; ${a.errors} errors in a row on the association`, '§8.1');
+  if (a.peerTag !== 0)
+    abortAssociation(s, a, [cause(CAUSE_PROTOCOL_VIOLATION, textBytes('too many retransmissions'))], why, ETIMEDOUT);
+  else endAssociation(s, a, 'comm-lost', ETIMEDOUT, why, reasonText(why));
+  return true;
+}
+
+/** The table of timer procedures for one stack's associations. */
+export function ASSOC_TIMERS(s: Sctp): AssocTimers {
+  let t = tables.get(s);
+  if (t === undefined) {
+    t = {
+      t1: a => t1Expired(s, a),
+      t2: a => t2Expired(s, a),
+      guard: a => guardExpired(s, a),
+      sack: a => sackExpired(s, a),
+      autoclose: a => autocloseExpired(s, a),
+    };
+    tables.set(s, t);
+  }
+  return t;
+}
+const tables = new WeakMap<Sctp, AssocTimers>();

@@ -1,0 +1,114 @@
+/** Reading and writing chunks and parameters outside the data path: a growing byte writer and a bounded TLV walk. */
+
+import type { InAddr } from '../netinet/in.js';
+import { PARAM_IPV4, PARAM_IPV6, pad4 } from './constants.js';
+
+/** Big-endian writer with type-length-value framing (RFC 9260 §3.2, §3.2.1: length without padding, padded to 4). */
+export class ByteWriter {
+  #buf = new Uint8Array(256);
+  #dv = new DataView(this.#buf.buffer);
+  length = 0;
+  #room(n: number): number {
+    const at = this.length;
+    if (at + n > this.#buf.length) {
+      const bigger = new Uint8Array(Math.max(this.#buf.length * 2, at + n));
+      bigger.set(this.#buf.subarray(0, at));
+      this.#buf = bigger;
+      this.#dv = new DataView(bigger.buffer);
+    }
+    this.length = at + n;
+    return at;
+  }
+  u8(v: number): this {
+    this.#buf[this.#room(1)] = v;
+    return this;
+  }
+  u16(v: number): this {
+    this.#dv.setUint16(this.#room(2), v);
+    return this;
+  }
+  u32(v: number): this {
+    this.#dv.setUint32(this.#room(4), v);
+    return this;
+  }
+  f64(v: number): this {
+    this.#dv.setFloat64(this.#room(8), v);
+    return this;
+  }
+  bytes(b: Uint8Array): this {
+    const at = this.#room(b.length);
+    this.#buf.set(b, at);
+    return this;
+  }
+  address(a: InAddr): this {
+    const n = a.family === 4 ? 4 : 16;
+    a.write(this.#dv, this.#room(n));
+    return this;
+  }
+  /** A chunk: type, flags, length of header + what `body` writes, padded. */
+  chunk(type: number, flags: number, body: (w: this) => void): this {
+    this.u8(type).u8(flags);
+    return this.#framed(body, 2);
+  }
+  /** A parameter or error cause: type, length of header + what `body` writes, padded. */
+  tlv(type: number, body: (w: this) => void): this {
+    this.u16(type);
+    return this.#framed(body, 2);
+  }
+  /** An IPv4 or IPv6 address parameter, §3.3.2.1.1. */
+  addressParam(a: InAddr): this {
+    return this.tlv(a.family === 4 ? PARAM_IPV4 : PARAM_IPV6, w => w.address(a));
+  }
+  #framed(body: (w: this) => void, before: number): this {
+    const start = this.length - before;
+    const at = this.#room(2);
+    body(this);
+    this.#dv.setUint16(at, this.length - start);
+    while ((this.length - start) % 4 !== 0) this.u8(0);
+    return this;
+  }
+  /** A copy of what was written. */
+  take(): Uint8Array {
+    return this.#buf.slice(0, this.length);
+  }
+}
+
+/** One parameter or cause of a TLV list. */
+export interface Tlv {
+  readonly type: number;
+  /** Offset of its header, and its length without padding. */
+  readonly off: number;
+  readonly len: number;
+}
+
+/**
+ * Calls `each` for every parameter in [off, end); stops early when it returns false. Returns false when a length is
+ * below 4 or runs past the end; padding may be missing behind the last one (§3.2.1).
+ */
+export function walkTlvs(dv: DataView, off: number, end: number, each: (t: Tlv) => boolean): boolean {
+  while (end - off >= 4) {
+    const len = dv.getUint16(off + 2);
+    if (len < 4 || off + len > end) return false;
+    if (!each({ type: dv.getUint16(off), off, len })) return true;
+    off += pad4(len);
+  }
+  return end - off <= 0 || end - off < 4;
+}
+
+/** An error cause as bytes (§3.3.10). */
+export function cause(code: number, info: Uint8Array = EMPTY): Uint8Array {
+  return new ByteWriter().tlv(code, w => w.bytes(info)).take();
+}
+/** An ABORT or ERROR chunk around causes. */
+export function errorChunk(type: number, flags: number, causes: readonly Uint8Array[]): Uint8Array {
+  return new ByteWriter()
+    .chunk(type, flags, w => {
+      for (const c of causes) w.bytes(c);
+    })
+    .take();
+}
+
+export const EMPTY = new Uint8Array(0);
+const encoder = new TextEncoder();
+/** Text for an ABORT's diagnostic, cut to what is worth sending. */
+export const textBytes = (s: string): Uint8Array => encoder.encode(s).subarray(0, 128);
