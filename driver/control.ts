@@ -20,7 +20,13 @@ export class ControlRing {
   readonly #slotOf: Int16Array; // slot by head descriptor
   readonly #free: number[] = [];
 
-  constructor(vq: VirtqDriver, u8: Uint8Array, base: number, counters: DriverCounters, doorbell: (queue: number) => void) {
+  constructor(
+    vq: VirtqDriver,
+    u8: Uint8Array,
+    base: number,
+    counters: DriverCounters,
+    doorbell: (queue: number) => void,
+  ) {
     this.vq = vq;
     this.#u8 = u8;
     this.#base = base;

@@ -5,7 +5,7 @@ export interface DriverCounters {
   rx_copybreak: number; // small frames copied out of a large buffer
   rx_no_mbuf: number; // frames dropped because the pool was empty
   rx_bad: number; // used elements or lengths that made no sense
-  rx_refill_short: number; // refills that found the pool empty
+  rx_refill_short: number; // times the pool became empty while refilling
   tx_ring_full: number; // frames dropped because the transmit ring was full
   tx_down: number; // frames dropped because the interface or the link was down
   tx_pullup: number; // chains copied together because they had too many pieces

@@ -20,6 +20,8 @@ export interface Station {
   readonly events: KernelEvent[];
   /** Frames that came in; the test owns them. */
   readonly received: number[];
+  /** Set by the card when it wants a step (a doorbell, a register write). */
+  woken: boolean;
 }
 
 export interface StationOptions {
@@ -39,14 +41,18 @@ export function station(port: Port, o: StationOptions = {}): Station {
   const memory = new Memory(new ArrayBuffer(poolOffset + MbufPool.bytes(sizes)));
   const pool = new MbufPool(sizes, memory.buffer, poolOffset);
   const mac = Uint8Array.of(2, 0, 0, 0, 0, ++serial & 255);
-  const firmware = new Firmware({ memory, scratchOffset, port, mac, ...o.firmware });
+  const wake = () => {
+    s.woken = true;
+  };
+  const s = { memory, pool, woken: false } as { -readonly [K in keyof Station]: Station[K] };
+  const firmware = new Firmware({ memory, scratchOffset, port, mac, wake, ...o.firmware });
   firmware.powerOn();
   const driver = new Driver({ name: `nke${serial}`, bar: firmware.bar, pool, ringOffset: 0, ...o.driver });
   const events: KernelEvent[] = [];
   const received: number[] = [];
   driver.ifp.event = e => void events.push(e);
   driver.ifp.input = m => void received.push(m);
-  return { memory, pool, firmware, driver, events, received };
+  return Object.assign(s, { firmware, driver, events, received });
 }
 
 /** Two stations on a wire, up. */
@@ -66,11 +72,13 @@ export function run(stations: readonly Station[], now = 0): void {
     let work = 0;
     for (const s of stations) {
       s.driver.flush();
+      if (s.woken) work++;
+      s.woken = false;
       work += s.firmware.step(now);
       work += s.driver.poll(256);
       if (s.driver.pending()) work++;
     }
-    if (work === 0) return;
+    if (work === 0 && !stations.some(s => s.woken)) return;
   }
   throw new Error('the stations did not come to rest');
 }
@@ -87,7 +95,10 @@ export function frame(s: Station, dst: Uint8Array, type: number, payload: Uint8A
 }
 
 /** An IP packet (checksums left zero) with SCTP, in UDP when udpPort > 0. SCTP: 12 bytes of header, then `body`. */
-export function sctpPacket(body: Uint8Array, o: { v6?: boolean; udpPort?: number; packets?: number } = {}): { bytes: Uint8Array; hdr: number } {
+export function sctpPacket(
+  body: Uint8Array,
+  o: { v6?: boolean; udpPort?: number; packets?: number } = {},
+): { bytes: Uint8Array; hdr: number } {
   const ip = o.v6 ? 40 : 20;
   const udp = o.udpPort ? 8 : 0;
   const one = 12 + body.length;

@@ -9,7 +9,16 @@
 import * as R from '../nic/registers.js';
 import * as Q from '../nic/virtqueue.js';
 import { CSUM_IP, CSUM_SCTP, CSUM_UDP, type MbufPool } from '../stack/kern/mbuf.js';
-import { IFF_BROADCAST, IFF_MULTICAST, IFF_NOARP, IFF_PROMISC, IFF_RUNNING, IFF_UP, type IfDriver, Ifnet } from '../stack/net/ifnet.js';
+import {
+  IFF_BROADCAST,
+  IFF_MULTICAST,
+  IFF_NOARP,
+  IFF_PROMISC,
+  IFF_RUNNING,
+  IFF_UP,
+  type IfDriver,
+  Ifnet,
+} from '../stack/net/ifnet.js';
 import { ControlRing, EINVAL } from './control.js';
 import { type DriverCounters, driverCounters } from './counters.js';
 import { type CardInfo, enableQueue, ProbeError, probe, type Wants } from './probe.js';
@@ -71,9 +80,14 @@ export class Driver implements IfDriver {
     this.info = probe(o.bar, o.wants);
     const max = this.info.queueSizeMax;
     const sizes = o.rings ?? DEFAULT_RINGS;
-    this.#sizes = { rx: Math.min(sizes.rx, max[0]), tx: Math.min(sizes.tx, max[1]), ctrl: Math.min(sizes.ctrl, max[2]) };
+    this.#sizes = {
+      rx: Math.min(sizes.rx, max[0]),
+      tx: Math.min(sizes.tx, max[1]),
+      ctrl: Math.min(sizes.ctrl, max[2]),
+    };
     this.#layout = ringLayout(this.#sizes, o.ringOffset);
-    if (this.#layout.end > o.pool.u8.buffer.byteLength) throw new RangeError(`${o.name}: the rings do not fit the region`);
+    if (this.#layout.end > o.pool.u8.buffer.byteLength)
+      throw new RangeError(`${o.name}: the rings do not fit the region`);
     const flags = this.info.ipMedium ? IFF_NOARP | IFF_MULTICAST : IFF_BROADCAST | IFF_MULTICAST;
     this.ifp = new Ifnet(o.name, this.info.mac.slice(), this.info.mtu, flags);
     this.#capabilities();
@@ -184,7 +198,8 @@ export class Driver implements IfDriver {
   }
   /** UDP ports that the card takes for SCTP (RFC 6951); at most four. */
   setSctpUdpPorts(ports: readonly number[]): void {
-    for (let i = 0; i < 4; i++) this.#bar.write(R.REG.sctp_udp_port + 2 * i, 2, ports[Math.min(i, ports.length - 1)] ?? 9899);
+    for (let i = 0; i < 4; i++)
+      this.#bar.write(R.REG.sctp_udp_port + 2 * i, 2, ports[Math.min(i, ports.length - 1)] ?? 9899);
   }
 
   /** Removes the driver from the card: interface down, card reset, interrupt line let go, every mbuf freed. */
@@ -319,7 +334,8 @@ export class Driver implements IfDriver {
       this.#setLink(false, 'the card lost power');
       this.#stop();
       this.#power = 'D3cold';
-    } else if ((status & R.STATUS_DRIVER_OK) === 0 || (status & R.STATUS_NEEDS_RESET) !== 0) this.reset('the card was reset');
+    } else if ((status & R.STATUS_DRIVER_OK) === 0 || (status & R.STATUS_NEEDS_RESET) !== 0)
+      this.reset('the card was reset');
   }
 
   // ---- interrupt and poll
@@ -329,7 +345,12 @@ export class Driver implements IfDriver {
    * number of frames; when it is below the budget interrupts are on again.
    */
   poll(budget: number): number {
-    this.#rings?.tx.reclaim();
+    const rings = this.#rings;
+    if (rings !== undefined) {
+      rings.tx.reclaim();
+      // With no buffer out there will be no interrupt to refill upon.
+      if (rings.rx.starved && rings.rx.refill()) this.#bar.doorbell(Q.RX_QUEUE);
+    }
     if (this.#irq) this.#acknowledge();
     if (!this.#polling || this.#rings === undefined) return 0;
     this.counters.polls++;
@@ -365,7 +386,9 @@ export class Driver implements IfDriver {
   // ---- link
 
   #readLink(): void {
-    const up = (this.#bar.read(R.REG.net_status, 2) & R.NET_S_LINK_UP) !== 0 || !R.hasFeature(this.info.features, R.F_NET_STATUS);
+    const up =
+      (this.#bar.read(R.REG.net_status, 2) & R.NET_S_LINK_UP) !== 0 ||
+      !R.hasFeature(this.info.features, R.F_NET_STATUS);
     const code = this.#bar.read(R.REG.link_reason, 4);
     this.#setLink(up && this.#rings !== undefined, R.LINK_REASONS[code] ?? `code ${code}`);
   }

@@ -73,11 +73,16 @@ function offered(bar: R.Bar): R.FeatureWords {
  */
 export function probe(bar: R.Bar, wants: Wants = {}): CardInfo {
   const magic = bar.read(R.REG.magic, 4);
-  if (magic === 0xffffffff) throw new ProbeError('ENXIO', 'the card has no power: switch it on first (nke power NAME D0)');
+  if (magic === 0xffffffff)
+    throw new ProbeError('ENXIO', 'the card has no power: switch it on first (nke power NAME D0)');
   if (magic !== R.VIRTIO_MAGIC || bar.read(R.REG.version, 4) !== 2 || bar.read(R.REG.device_id, 4) !== R.VIRTIO_ID_NET)
     throw new ProbeError('ENODEV', 'no VIRTIO 1.x network card answers at these registers');
   const result = bar.read(R.REG.self_test, 4);
-  if (result !== 0) throw new ProbeError('EIO', `the card failed its power-on self test (code ${result}): power it off and on; if it fails again it is broken`);
+  if (result !== 0)
+    throw new ProbeError(
+      'EIO',
+      `the card failed its power-on self test (code ${result}): power it off and on; if it fails again it is broken`,
+    );
   // Steps 1 to 3: reset, seen, able to drive.
   bar.write(R.REG.status, 4, 0);
   if (bar.read(R.REG.status, 4) !== 0) throw new ProbeError('EIO', 'the card does not come out of reset');
@@ -100,7 +105,10 @@ export function probe(bar: R.Bar, wants: Wants = {}): CardInfo {
   bar.write(R.REG.status, 4, status);
   if ((bar.read(R.REG.status, 4) & R.STATUS_FEATURES_OK) === 0) {
     bar.write(R.REG.status, 4, R.STATUS_FAILED);
-    throw new ProbeError('ENOTSUP', 'the card does not accept the features that this driver needs (VERSION_1 among them)');
+    throw new ProbeError(
+      'ENOTSUP',
+      'the card does not accept the features that this driver needs (VERSION_1 among them)',
+    );
   }
   return readConfig(bar, features, vendor);
 }

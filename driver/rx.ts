@@ -30,6 +30,8 @@ export class RxRing {
   readonly #want: number;
   readonly #slot: Int32Array; // mbuf by descriptor
   posted = 0;
+  /** The last refill found the pool empty: try again even though nothing was received. */
+  starved = false;
   #stopped = false;
 
   /** `want`: buffers to keep posted, at most the size of the queue. */
@@ -54,10 +56,13 @@ export class RxRing {
   /** Posts buffers until as many as wanted are out or the pool is empty. Returns true when the doorbell is to be rung. */
   refill(): boolean {
     const pool = this.#pool;
+    const was = this.starved;
+    this.starved = false;
     while (this.posted < this.#want) {
       const m = this.#jumbo ? pool.getJumbo(RX_HEADROOM) : pool.getCluster(RX_HEADROOM);
       if (m === M_NULL) {
-        this.#counters.rx_refill_short++;
+        this.starved = true;
+        if (!was) this.#counters.rx_refill_short++;
         break;
       }
       this.#post(m);

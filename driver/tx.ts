@@ -54,7 +54,8 @@ export class TxRing {
     if (vq.free < TX_SEGS_MAX) this.reclaim();
     const len = pool.pktlen[m]!;
     const segsz = pool.segsz[m]!;
-    if (len < ETHER_HEADER || (segsz === 0 ? len > this.#frameMax : len > this.#ifp.trainBytes)) return this.#drop(m, 'tx_bad');
+    if (len < ETHER_HEADER || (segsz === 0 ? len > this.#frameMax : len > this.#ifp.trainBytes))
+      return this.#drop(m, 'tx_bad');
     const c = pool.csum[m]! & (CSUM_SCTP | CSUM_UDP | CSUM_IP);
     // CSUM_SCTP, CSUM_IP and CSUM_UDP to NET_HDR_F_SCTP_CSUM, _IP_CSUM and _UDP_CSUM.
     let word = (c & (CSUM_SCTP | CSUM_IP)) | ((c & CSUM_UDP) << 2);

@@ -117,14 +117,15 @@ export class VirtqDriver {
     if (now === before) return false;
     Atomics.store(this.#u16, this.#a + 1, now);
     this.#published = now;
-    if (this.eventIdx) return needEvent(Atomics.load(this.#u16, this.#usedHdr + availEventAt(this.size) / 2), now, before);
+    if (this.eventIdx)
+      return needEvent(Atomics.load(this.#u16, this.#usedHdr + availEventAt(this.size) / 2), now, before);
     return (Atomics.load(this.#u16, this.#usedHdr) & USED_F_NO_NOTIFY) === 0;
   }
 
   /** Used elements that wait to be taken. */
   pending(): number {
     const n = (Atomics.load(this.#u16, this.#usedHdr + 1) - this.#lastUsed) & 0xffff;
-    return n > this.size ? this.size : n;
+    return Math.min(n, this.size);
   }
 
   /**
@@ -157,13 +158,15 @@ export class VirtqDriver {
 
   /** Asks for an interrupt when `after` more elements will have been used. Returns true when that is so already. */
   enableInterrupts(after = 1): boolean {
-    if (this.eventIdx) Atomics.store(this.#u16, this.#a + usedEventAt(this.size) / 2, (this.#lastUsed + after - 1) & 0xffff);
+    if (this.eventIdx)
+      Atomics.store(this.#u16, this.#a + usedEventAt(this.size) / 2, (this.#lastUsed + after - 1) & 0xffff);
     else Atomics.store(this.#u16, this.#a, 0);
     return this.pending() >= after;
   }
   /** Wants no interrupts. With EVENT_IDX the event is put where it will not be passed for half the number circle. */
   disableInterrupts(): void {
-    if (this.eventIdx) Atomics.store(this.#u16, this.#a + usedEventAt(this.size) / 2, (this.#lastUsed + 0x8000) & 0xffff);
+    if (this.eventIdx)
+      Atomics.store(this.#u16, this.#a + usedEventAt(this.size) / 2, (this.#lastUsed + 0x8000) & 0xffff);
     else Atomics.store(this.#u16, this.#a, AVAIL_F_NO_INTERRUPT);
   }
 

@@ -47,7 +47,15 @@ export function scratchLayout(port: Port, offset: number): ScratchLayout {
   const drainBytes = (Math.max(frame, port.capabilities.train) + 127) & ~63;
   const bounce = offset + GATHER_BYTES + CUT_BYTES;
   const drain = bounce + RX_BOUNCE_SLOTS * frame;
-  return { gather: offset, cut: offset + GATHER_BYTES, bounce, bounceBytes: frame, drain, drainBytes, end: drain + drainBytes };
+  return {
+    gather: offset,
+    cut: offset + GATHER_BYTES,
+    bounce,
+    bounceBytes: frame,
+    drain,
+    drainBytes,
+    end: drain + drainBytes,
+  };
 }
 
 /** Bytes of scratch memory that a card with this port needs in the region. */
@@ -86,7 +94,9 @@ export class Card {
     this.port = port;
     this.scratch = scratchLayout(port, scratchOffset);
     if (scratchOffset % 8 !== 0 || this.scratch.end > memory.buffer.byteLength)
-      throw new RangeError(`the card's scratch memory needs ${scratchBytes(port)} bytes of the region at an 8-byte boundary`);
+      throw new RangeError(
+        `the card's scratch memory needs ${scratchBytes(port)} bytes of the region at an 8-byte boundary`,
+      );
     this.isIp = port.capabilities.carries !== 'ethernet';
     this.isUdp = port.capabilities.carries === 'udp';
     this.mtu = port.capabilities.mtu;

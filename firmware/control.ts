@@ -151,7 +151,8 @@ export class ControlQueue {
     if (!this.#card.hashReport || length < 15) return false;
     const types = this.#dv.getUint32(2, true);
     const keyLen = this.#buf[14]!;
-    if ((types & ~this.#card.registers.get('supported_hash_types')) !== 0 || keyLen > 40 || 15 + keyLen > length) return false;
+    if ((types & ~this.#card.registers.get('supported_hash_types')) !== 0 || keyLen > 40 || 15 + keyLen > length)
+      return false;
     this.#card.hashTypes = types;
     if (keyLen > 0) this.#card.engine.setRssKey(this.#buf.subarray(15, 15 + keyLen));
     return true;

@@ -29,7 +29,8 @@ export class Drain {
     while (done < budget) {
       const n = port.receive(batch, Math.min(at, budget - done), now);
       if (n === 0) break;
-      if (lookForMagic && isMagicPacket(memory.u8, batch.off[0]!, Math.min(batch.len[0]!, batch.cap[0]!), factoryMac)) this.magic = true;
+      if (lookForMagic && isMagicPacket(memory.u8, batch.off[0]!, Math.min(batch.len[0]!, batch.cap[0]!), factoryMac))
+        this.magic = true;
       done += n;
     }
     counters[why] += done;

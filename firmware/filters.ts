@@ -84,7 +84,9 @@ export class ReceiveFilter {
     if ((hi & 0x100) === 0) {
       if (hi === this.#hi && lo === this.#lo && !this.noUnicast) return PASS;
       if (this.promisc || this.allUnicast) return PASS;
-      return !this.noUnicast && (this.unicast.count > 0 || this.unicast.overflow) && this.unicast.has(hi, lo) ? PASS : DROP_ADDRESS;
+      return !this.noUnicast && (this.unicast.count > 0 || this.unicast.overflow) && this.unicast.has(hi, lo)
+        ? PASS
+        : DROP_ADDRESS;
     }
     if (hi === 0xffff && lo === -1) return !this.noBroadcast || this.promisc ? PASS_BROADCAST : DROP_ADDRESS;
     if (this.promisc || this.allMulticast) return PASS_MULTICAST;

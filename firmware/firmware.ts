@@ -10,11 +10,20 @@
 import type { Memory, Port } from '../nic/ports/port.js';
 import * as R from '../nic/registers.js';
 import { VirtqDevice } from '../nic/virtq-device.js';
-import { CTRL_QUEUE, HASH_TYPE_IPV4, HASH_TYPE_IPV6, HASH_TYPE_UDPV4, HASH_TYPE_UDPV6, RX_QUEUE, TX_QUEUE } from '../nic/virtqueue.js';
+import {
+  CTRL_QUEUE,
+  HASH_TYPE_IPV4,
+  HASH_TYPE_IPV6,
+  HASH_TYPE_UDPV4,
+  HASH_TYPE_UDPV6,
+  RX_QUEUE,
+  TX_QUEUE,
+} from '../nic/virtqueue.js';
 import { SELF_TEST, type SelfTestUnits, selfTest } from './boot.js';
 import { BATCH, Card, TRAIN_BYTES, TRAIN_SEGMENTS } from './card.js';
 import { ControlQueue } from './control.js';
 import { Drain } from './drain.js';
+import { acceptable, offeredFeatures } from './features.js';
 import { Link, linkReason } from './link.js';
 import { type CoalescingTimer, Moderation } from './moderation.js';
 import { POWER_STATES, type PowerState, powerTransition } from './power.js';
@@ -91,7 +100,9 @@ export class Firmware {
     this.#queues = [this.#rxq, this.#txq, this.#ctrlq];
     this.#rx = new RxPipeline(this.card, this.#rxq);
     this.#tx = new TxPipeline(this.card, this.#txq);
-    this.#ctrl = new ControlQueue(this.card, this.#ctrlq, { coalesce: (q, usecs, frames) => this.#coalesce(q, usecs, frames) });
+    this.#ctrl = new ControlQueue(this.card, this.#ctrlq, {
+      coalesce: (q, usecs, frames) => this.#coalesce(q, usecs, frames),
+    });
     this.#drain = new Drain(this.card);
     this.#link = new Link(() => this.#linkChanged());
     this.#rxModeration = new Moderation(o.newTimer?.(), this.#wake);
@@ -179,7 +190,8 @@ export class Firmware {
     }
     let work = this.#ctrlq.available ? this.#ctrl.step() : 0;
     const sent = this.#tx.holding || this.#txq.available ? this.#tx.step(now, budget) : 0;
-    const got = this.card.linkUp && this.#rxq.ready ? this.#rx.step(now, budget) : this.#drain.step(now, budget, 'rx_link_down');
+    const got =
+      this.card.linkUp && this.#rxq.ready ? this.#rx.step(now, budget) : this.#drain.step(now, budget, 'rx_link_down');
     work += sent + got;
     this.#signal(now);
     this.#checkQueues();
@@ -249,7 +261,12 @@ export class Firmware {
 
   #updateLink(): void {
     this.#carrier = this.port.carrier;
-    this.#link.update({ carrier: this.#opened && this.#carrier, cableOut: this.#cableOut, d0: this.#power === 'D0', booted: this.#booted });
+    this.#link.update({
+      carrier: this.#opened && this.#carrier,
+      cableOut: this.#cableOut,
+      d0: this.#power === 'D0',
+      booted: this.#booted,
+    });
   }
   #linkChanged(): void {
     const up = this.#link.up;
@@ -320,7 +337,10 @@ export class Firmware {
     regs.set('train_rx_bytes', caps.train > 0 ? caps.train + (this.card.isIp ? 14 : 0) : 0);
     regs.set('train_rx_segments', caps.trainSegments);
     const all = R.SCTP_OFFLOAD_TX_CSUM | R.SCTP_OFFLOAD_RX_CSUM | R.SCTP_OFFLOAD_TX_TRAIN;
-    regs.set('sctp_offload', all | (caps.train > 0 ? R.SCTP_OFFLOAD_RX_TRAIN : 0) | (caps.sctpCrc ? R.SCTP_OFFLOAD_PORT_CSUM : 0));
+    regs.set(
+      'sctp_offload',
+      all | (caps.train > 0 ? R.SCTP_OFFLOAD_RX_TRAIN : 0) | (caps.sctpCrc ? R.SCTP_OFFLOAD_PORT_CSUM : 0),
+    );
     regs.set('supported_hash_types', HASH_TYPE_IPV4 | HASH_TYPE_IPV6 | HASH_TYPE_UDPV4 | HASH_TYPE_UDPV6);
     regs.set('link_control', this.#cableOut ? R.LINK_CABLE_OUT : 0);
     regs.set('link_reason', linkReason(this.#link.state));
@@ -382,7 +402,8 @@ export class Firmware {
         this.#driverSelect = value;
         break;
       case 'driver_feature':
-        if (this.#driverSelect < 4 && (this.#status & R.STATUS_FEATURES_OK) === 0) this.#accepted[this.#driverSelect] = value;
+        if (this.#driverSelect < 4 && (this.#status & R.STATUS_FEATURES_OK) === 0)
+          this.#accepted[this.#driverSelect] = value;
         break;
       case 'queue_select':
         this.#selectQueue(value);
@@ -445,7 +466,15 @@ export class Firmware {
     this.#regs.set('queue_size_max', vq?.sizeMax ?? 0);
     this.#regs.set('queue_ready', vq?.ready ? 1 : 0);
     this.#regs.set('queue_reset', 0);
-    for (const name of ['queue_size', 'queue_desc_low', 'queue_desc_high', 'queue_driver_low', 'queue_driver_high', 'queue_device_low', 'queue_device_high'] as const)
+    for (const name of [
+      'queue_size',
+      'queue_desc_low',
+      'queue_desc_high',
+      'queue_driver_low',
+      'queue_driver_high',
+      'queue_device_low',
+      'queue_device_high',
+    ] as const)
       this.#regs.set(name, 0);
   }
 
@@ -456,7 +485,8 @@ export class Firmware {
       return;
     }
     if (on && !vq.ready) {
-      const address = (low: R.RegisterName, high: R.RegisterName) => this.#regs.get(high) * 4294967296 + this.#regs.get(low);
+      const address = (low: R.RegisterName, high: R.RegisterName) =>
+        this.#regs.get(high) * 4294967296 + this.#regs.get(low);
       vq.eventIdx = R.hasFeature(this.#accepted, R.F_RING_EVENT_IDX);
       vq.indirect = R.hasFeature(this.#accepted, R.F_RING_INDIRECT_DESC);
       const wrong = vq.configure(
@@ -495,54 +525,10 @@ export class Firmware {
 }
 
 function randomMac(random: { u32(): number } | undefined): Uint8Array {
-  if (random === undefined) throw new TypeError('a card needs a mac, a port that has one, or a random source to draw one');
+  if (random === undefined)
+    throw new TypeError('a card needs a mac, a port that has one, or a random source to draw one');
   const hi = random.u32();
   const lo = random.u32();
   // Locally administered, unicast.
   return Uint8Array.of(((hi >>> 8) & 0xfc) | 2, hi & 255, lo >>> 24, (lo >>> 16) & 255, (lo >>> 8) & 255, lo & 255);
-}
-
-/** What this card offers, which follows from its port. */
-function offeredFeatures(card: Card): R.FeatureWords {
-  const bits = [
-    R.F_NET_CSUM,
-    R.F_NET_GUEST_CSUM,
-    R.F_NET_MTU,
-    R.F_NET_MAC,
-    R.F_NET_STATUS,
-    R.F_NET_CTRL_VQ,
-    R.F_NET_CTRL_RX,
-    R.F_NET_CTRL_RX_EXTRA,
-    R.F_NET_CTRL_MAC_ADDR,
-    R.F_NET_NOTF_COAL,
-    R.F_NET_HASH_REPORT,
-    R.F_RING_INDIRECT_DESC,
-    R.F_RING_EVENT_IDX,
-    R.F_VERSION_1,
-    R.F_RING_RESET,
-    R.F_NKE_SCTP_CSUM,
-    R.F_NKE_GUEST_SCTP_CSUM,
-    R.F_NKE_SCTP_TRAIN,
-  ];
-  if (!card.isIp) bits.push(R.F_NET_CTRL_VLAN);
-  if (card.port.capabilities.train > 0) bits.push(R.F_NKE_GUEST_SCTP_TRAIN);
-  return R.featureWords(...bits);
-}
-
-/** Features that need another one, §5.1.3.1. */
-const NEEDS: readonly (readonly [number, number])[] = [
-  [R.F_NET_CTRL_RX, R.F_NET_CTRL_VQ],
-  [R.F_NET_CTRL_VLAN, R.F_NET_CTRL_VQ],
-  [R.F_NET_CTRL_RX_EXTRA, R.F_NET_CTRL_RX],
-  [R.F_NET_CTRL_MAC_ADDR, R.F_NET_CTRL_VQ],
-  [R.F_NET_NOTF_COAL, R.F_NET_CTRL_VQ],
-  [R.F_NET_HASH_REPORT, R.F_NET_CTRL_VQ],
-  [R.F_NKE_SCTP_TRAIN, R.F_NKE_SCTP_CSUM],
-];
-
-/** True when the driver's choice is a subset of what was offered, has VERSION_1, and leaves out nothing that is needed. */
-function acceptable(offered: R.FeatureWords, accepted: R.FeatureWords): boolean {
-  for (let i = 0; i < 4; i++) if ((accepted[i]! & ~offered[i]!) !== 0) return false;
-  if (!R.hasFeature(accepted, R.F_VERSION_1)) return false;
-  return NEEDS.every(([f, needs]) => !R.hasFeature(accepted, f) || R.hasFeature(accepted, needs));
 }

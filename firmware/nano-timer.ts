@@ -1,6 +1,7 @@
 /**
  * The coalescing timer of a live card: npm's nanotimer, which compares the clock in every turn of the event loop. It spins
- * while it waits, therefore it is started only while an interrupt is being held back and never otherwise.
+ * while it waits, therefore it is started only while an interrupt is being held back and never otherwise. What that
+ * costs is written at the head of firmware/moderation.ts.
  */
 
 import NanoTimer from 'nanotimer';

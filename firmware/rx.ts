@@ -53,6 +53,8 @@ export class RxPipeline {
   readonly #slotSegs = new Int32Array(RX_BOUNCE_SLOTS);
   readonly #slotAddr = new Int32Array(RX_BOUNCE_SLOTS * BOUNCE_SEGS);
   readonly #slotLen = new Int32Array(RX_BOUNCE_SLOTS * BOUNCE_SEGS);
+  #bytes = 0; // of the batch
+  #packets = 0;
   /** Frames pushed since the caller last looked. */
   pushed = 0;
 
@@ -186,15 +188,17 @@ export class RxPipeline {
       engine.jobs = 0;
     }
     let keep = 0;
+    this.#bytes = this.#packets = 0;
     for (let i = 0; i < got; i++) {
       if (this.#flags[i]! === DROPPED) {
         // The link header moved the frame's start; the buffer goes back to how it was staged.
-        if (card.isIp) {
-          batch.off[i]! += ETHER_HEADER;
-        }
+        if (card.isIp) batch.off[i]! += ETHER_HEADER;
         this.#keep(keep++, i);
       } else this.#push(i);
     }
+    card.counters.rx_frames += got - keep;
+    card.counters.rx_packets += this.#packets;
+    card.counters.rx_bytes += this.#bytes;
     if (keep === 0 && got === this.#staged) {
       this.#staged = 0;
       return;
@@ -239,7 +243,11 @@ export class RxPipeline {
     if (len < ETHER_HEADER + (card.isIp ? 20 : 0)) c.rx_runt++;
     else if (len > batch.cap[i]! + (card.isIp ? ETHER_HEADER : 0)) c.rx_truncated++;
     else if (segsz === 0 && len > card.mtu + ETHER_HEADER && !this.#taggedFits(off, len)) c.rx_oversize++;
-    else if (segsz !== 0 && (!card.rxTrain || segsz < 0 || batch.hdrlen[i]! < ETHER_HEADER + 20 || batch.hdrlen[i]! >= len)) c.rx_train_refused++;
+    else if (
+      segsz !== 0 &&
+      (!card.rxTrain || segsz < 0 || batch.hdrlen[i]! < ETHER_HEADER + 20 || batch.hdrlen[i]! >= len)
+    )
+      c.rx_train_refused++;
     else if (card.isIp) {
       if (card.memory.dv.getUint16(off + 12) !== 0) return PASS;
       c.rx_not_ip++;
@@ -278,7 +286,8 @@ export class RxPipeline {
     }
     if (!card.rxCsum) return flags;
     const { dv } = card.memory;
-    const inUdp = e.isUdp && (card.isUdp || card.sctpUdpPort(dv.getUint16(e.l4)) || card.sctpUdpPort(dv.getUint16(e.l4 + 2)));
+    const inUdp =
+      e.isUdp && (card.isUdp || card.sctpUdpPort(dv.getUint16(e.l4)) || card.sctpUdpPort(dv.getUint16(e.l4 + 2)));
     const at = e.sctpAt(inUdp);
     if (at < 0) return flags;
     if ((batch.flags[i]! & BATCH_SCTP_CSUM_OK) !== 0) {
@@ -314,19 +323,17 @@ export class RxPipeline {
     const len = batch.len[i]!;
     const segsz = batch.segsz[i]!;
     const at = batch.off[i]! - card.hdrBytes;
-    const c = card.counters;
-    c.rx_frames++;
-    c.rx_bytes += len;
+    this.#bytes += len;
     if (segsz === 0) {
       dv.setUint32(at, this.#flags[i]!, true);
       dv.setUint32(at + 4, 0, true);
-      c.rx_packets++;
+      this.#packets++;
     } else {
       const hdrlen = batch.hdrlen[i]!;
       dv.setUint32(at, this.#flags[i]! | (NET_HDR_GSO_SCTP << 8) | (hdrlen << 16), true);
       dv.setUint32(at + 4, segsz, true);
-      c.rx_trains++;
-      c.rx_packets += Math.ceil((len - hdrlen) / segsz);
+      card.counters.rx_trains++;
+      this.#packets += Math.ceil((len - hdrlen) / segsz);
     }
     dv.setUint32(at + 8, 0x10000, true); // num_buffers 1, §5.1.6.4.1
     if (card.hashReport) {

@@ -147,10 +147,11 @@ export class TxPipeline {
     this.#vq.push(head, 0);
     this.pushed++;
   }
-  #refuse(i: number, why: CounterName): void {
+  #refuse(i: number, why: CounterName): false {
     this.#card.counters[why]++;
     this.#drop[i] = 1;
     this.#complete(this.#vq.head[i]!);
+    return false;
   }
 
   /** Parses popped chains until scratch memory runs out; fills in CRC32c for all of them in one call. */
@@ -163,8 +164,7 @@ export class TxPipeline {
       const before = this.#gathered.mark;
       const at = this.#locate(i);
       if (at === -2) break;
-      if (at >= 0) this.#request(i, at);
-      if (this.#drop[i] !== 0) this.#gathered.rewind(before);
+      if (at < 0 || !this.#request(i, at)) this.#gathered.rewind(before);
     }
     this.#card.engine.fill();
   }
@@ -216,8 +216,8 @@ export class TxPipeline {
     return to;
   }
 
-  /** Reads what virtio_net_hdr at `at` asks for and checks that the frame allows it; notes CRC32c work. */
-  #request(i: number, at: number): void {
+  /** Reads what virtio_net_hdr at `at` asks for; notes CRC32c work. False when the frame does not allow it (refused). */
+  #request(i: number, at: number): boolean {
     const card = this.#card;
     const { dv } = card.memory;
     const off = this.#off[i]!;
@@ -235,14 +235,18 @@ export class TxPipeline {
     }
     if (gso === NET_HDR_GSO_SCTP) return this.#requestTrain(i, word >>> 16, dv.getUint16(at + 4, true));
     if (gso !== NET_HDR_GSO_NONE) return this.#refuse(i, 'tx_bad_train');
-    if (len > card.mtu + ETHER_HEADER && (len > card.mtu + ETHER_HEADER + 4 || dv.getUint16(off + 12) !== ETHERTYPE_VLAN)) return this.#refuse(i, 'tx_oversize');
+    if (
+      len > card.mtu + ETHER_HEADER &&
+      (len > card.mtu + ETHER_HEADER + 4 || dv.getUint16(off + 12) !== ETHERTYPE_VLAN)
+    )
+      return this.#refuse(i, 'tx_oversize');
     if ((flags & NET_HDR_F_NEEDS_CSUM) !== 0) {
       const start = dv.getUint16(at + NET_HDR_CSUM_START, true);
       const offset = dv.getUint16(at + NET_HDR_CSUM_OFFSET, true);
       if (start + offset + 2 > len) return this.#refuse(i, 'tx_bad_csum_request');
       card.engine.partialFill(off + start, off + len, offset);
     }
-    if ((flags & VENDOR_CSUMS) === 0 || !card.txCsum) return;
+    if ((flags & VENDOR_CSUMS) === 0 || !card.txCsum) return true;
     const e = card.engine;
     if (!e.parse(off, len)) return this.#refuse(i, 'tx_bad_csum_request');
     if ((flags & NET_HDR_F_SCTP_CSUM) !== 0) {
@@ -252,14 +256,16 @@ export class TxPipeline {
       card.counters.tx_csum_sctp++;
     }
     this.#noteHeaders(i, off);
+    return true;
   }
 
-  #requestTrain(i: number, hdrlen: number, segsz: number): void {
+  #requestTrain(i: number, hdrlen: number, segsz: number): boolean {
     const card = this.#card;
     const off = this.#off[i]!;
     const len = this.#len[i]!;
     const packets = segsz > 0 ? Math.ceil((len - hdrlen) / segsz) : 0;
-    if (!card.txTrain || len > TRAIN_BYTES || hdrlen >= len || packets < 1 || packets > TRAIN_SEGMENTS) return this.#refuse(i, 'tx_bad_train');
+    if (!card.txTrain || len > TRAIN_BYTES || hdrlen >= len || packets < 1 || packets > TRAIN_SEGMENTS)
+      return this.#refuse(i, 'tx_bad_train');
     if (hdrlen + Math.min(segsz, len - hdrlen) > card.mtu + ETHER_HEADER + 4) return this.#refuse(i, 'tx_oversize');
     const e = card.engine;
     // The headers must be IP and end where the train says that SCTP begins.
@@ -272,6 +278,7 @@ export class TxPipeline {
       card.counters.tx_csum_sctp++;
     }
     this.#noteHeaders(i, off);
+    return true;
   }
 
   /** Remembers where the frame parsed last has its headers. */
@@ -366,19 +373,25 @@ export class TxPipeline {
   #sent(taken: number): void {
     const batch = this.#batch;
     const c = this.#card.counters;
+    let frames = 0;
+    let packets = taken;
+    let bytes = 0;
     for (let k = 0; k < taken; k++) {
       const head = this.#endsHead[k]!;
       if (head >= 0) {
         this.#vq.push(head, 0);
-        this.pushed++;
-        c.tx_frames++;
+        frames++;
       }
       const segsz = batch.segsz[k]!;
-      c.tx_packets += segsz === 0 ? 1 : Math.ceil((batch.len[k]! - batch.hdrlen[k]!) / segsz);
-      c.tx_bytes += this.#bytes[k]!;
+      if (segsz > 0) packets += Math.ceil((batch.len[k]! - batch.hdrlen[k]!) / segsz) - 1;
+      bytes += this.#bytes[k]!;
       if (this.#endsGather[k]! !== NO_MARK) this.#gathered.release(this.#endsGather[k]!);
       if (this.#endsCut[k]! !== NO_MARK) this.#cuts.release(this.#endsCut[k]!);
     }
+    this.pushed += frames;
+    c.tx_frames += frames;
+    c.tx_packets += packets;
+    c.tx_bytes += bytes;
     if (taken < batch.count) {
       if (taken > 0) {
         for (const column of this.#columns) column.copyWithin(0, taken, batch.count);

@@ -17,9 +17,10 @@ const swap = (x: number) => ((x & 0xff) << 8) | (x >>> 8);
 
 test('the Internet checksum agrees with the plain one for every alignment and many lengths', () => {
   let x = 1;
-  for (let i = 0; i < 70_000; i++) memory.u8[i] = x = (Math.imul(x, 75) + 74) % 65537 & 255;
+  for (let i = 0; i < 70_000; i++) memory.u8[i] = x = ((Math.imul(x, 75) + 74) % 65537) & 255;
   for (const len of [0, 1, 2, 3, 7, 8, 20, 21, 40, 63, 64, 65, 1000, 1459, 1460, 65_535])
-    for (let off = 0; off < 8; off++) assert.equal(swap(engine.sum(off, len)), plainSum(memory.u8.subarray(off, off + len)), `${off} ${len}`);
+    for (let off = 0; off < 8; off++)
+      assert.equal(swap(engine.sum(off, len)), plainSum(memory.u8.subarray(off, off + len)), `${off} ${len}`);
   memory.u8.fill(255, 0, 66_000);
   assert.equal(engine.sum(2, 65_534), 0xffff);
 });
@@ -40,13 +41,20 @@ test('parse finds headers, padding, VLAN tags, extension headers and fragments',
   assert.equal(engine.sctpAt(false), 36);
   n = write(2, `${ETH} 8100 0005 0800 46000020 00000000 4011 0000 0a000001 0a000002 01010101`, 8);
   assert.ok(engine.parse(2, n));
-  assert.deepEqual([engine.l3, engine.l4, engine.isUdp, engine.sctpAt(true), engine.sctpAt(false)], [20, 44, true, 52, -1]);
+  assert.deepEqual(
+    [engine.l3, engine.l4, engine.isUdp, engine.sctpAt(true), engine.sctpAt(false)],
+    [20, 44, true, 52, -1],
+  );
   n = write(2, `${ETH} 0800 45000020 00002000 4084 0000 0a000001 0a000002`, 12);
   assert.ok(engine.parse(2, n));
   assert.ok(engine.fragment);
   assert.equal(engine.sctpAt(true), -1);
   const addresses = '00'.repeat(32);
-  n = write(2, `${ETH} 86dd 60000000 0024 00 40 ${addresses} 3c00000000000000 84 01 0000 00000000 00000000 00000000`, 12);
+  n = write(
+    2,
+    `${ETH} 86dd 60000000 0024 00 40 ${addresses} 3c00000000000000 84 01 0000 00000000 00000000 00000000`,
+    12,
+  );
   assert.ok(engine.parse(2, n));
   assert.deepEqual([engine.ip, engine.proto, engine.l4], [6, 132, 2 + 14 + 40 + 8 + 16]);
   n = write(2, `${ETH} 86dd 60000000 0010 2c 40 ${addresses} 8400000100000000 0000000000000000`);

@@ -1,7 +1,7 @@
 /** Test code: a driver's half of a virtqueue written by hand, byte by byte, so that tests can write nonsense too. */
 
 import type { Memory } from './ports/port.js';
-import { REG, type Bar } from './registers.js';
+import { type Bar, REG } from './registers.js';
 import { availOffset, queueBytes, usedOffset } from './virtqueue.js';
 
 export class RawRing {

@@ -41,8 +41,15 @@ test('single descriptors, chains and indirect tables are popped; used elements c
   raw.offer(0, 1, 4);
   assert.equal(dev.pop(16, READABLE), 3);
   assert.deepEqual(segments(dev, 0), [[4096, 100]]);
-  assert.deepEqual(segments(dev, 1), [[5000, 10], [6000, 20], [7000, 0]]);
-  assert.deepEqual(segments(dev, 2), [[9000, 1], [9100, 2]]);
+  assert.deepEqual(segments(dev, 1), [
+    [5000, 10],
+    [6000, 20],
+    [7000, 0],
+  ]);
+  assert.deepEqual(segments(dev, 2), [
+    [9000, 1],
+    [9100, 2],
+  ]);
   dev.push(dev.head[2]!, 5);
   assert.equal(raw.usedIdx, 0, 'not yet visible');
   dev.publish();
@@ -135,7 +142,8 @@ test('fuzz: random rings neither throw nor reach beyond memory nor loop', () => 
     for (let at = 0; at < 4096; at += 4) memory.dv.setUint32(at, random(4) > 0 ? random(BYTES) : random(2 ** 32), true);
     // Most descriptors plausible, so that walks go deep.
     for (let i = 0; i < raw.size; i++)
-      if (random(3) > 0) raw.set(i, random(BYTES - 64), random(64) * (random(4) ? 1 : 16), random(8), random(raw.size + 1));
+      if (random(3) > 0)
+        raw.set(i, random(BYTES - 64), random(64) * (random(4) ? 1 : 16), random(8), random(raw.size + 1));
     for (let turn = 0; turn < 4; turn++) {
       raw.setAvailIdx(random(8) === 0 ? random(65536) : (dev.lastAvail + random(raw.size + 1)) & 0xffff);
       const direction = [READABLE, WRITABLE, EITHER][random(3)]!;
