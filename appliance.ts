@@ -16,19 +16,21 @@ import { scratchBytes } from './firmware/card.js';
 import { Firmware } from './firmware/firmware.js';
 import { NanoCoalescingTimer } from './firmware/nano-timer.js';
 import type { PowerState } from './firmware/power.js';
+import { crc32c } from './nic/crc32c.js';
 import { native } from './nic/native.js';
 import { CapturePort } from './nic/ports/capture.js';
 import { type BurstLoss, FaultPort } from './nic/ports/faults.js';
 import { createPort, Wires } from './nic/ports/open.js';
 import { Memory, type Port } from './nic/ports/port.js';
-import { Clock, type Nanos, type Random, SeededRandom } from './stack/kern/clock.js';
+import { type Clock, type Nanos, type Random, SeededRandom } from './stack/kern/clock.js';
 import { EBUSY, errnoName } from './stack/kern/errno.js';
 import type { Kext } from './stack/kern/kext.js';
 import { DEFAULT_POOL, MbufPool, type MbufPoolSizes } from './stack/kern/mbuf.js';
 import type { Socket } from './stack/kern/socket.js';
-import { sctpKext } from './stack/kexts/SCTP.kext/index.js';
+import { SCTP_KEXT, type SctpKext, sctpKext } from './stack/kexts/SCTP.kext/index.js';
 import { IFF_UP, type Ifnet } from './stack/net/ifnet.js';
 import { InAddr } from './stack/netinet/in.js';
+import { SO_LINGER, SOL_SOCKET } from './stack/sctp/api.js';
 import { Stack } from './stack/stack.js';
 
 // Configuration
@@ -97,9 +99,12 @@ export interface ApplianceOptions {
   readonly random?: Random;
 }
 
+/** The processor's instruction where the C module is there, else tables. */
+const fastCrc32c = native === undefined ? crc32c : (u8: Uint8Array, off: number, len: number): number => native!.crc32c(u8, off, len) >>> 0;
+
 /** An extension that ships with the appliance, by the name that kextload takes. */
 const KEXTS: Readonly<Record<string, { readonly identifier: string; readonly make: () => Kext; readonly about: string }>> = {
-  SCTP: { identifier: sctpKext().manifest.identifier, make: () => sctpKext(), about: 'Stream Control Transmission Protocol, RFC 9260' },
+  SCTP: { identifier: SCTP_KEXT, make: () => sctpKext({ crc32c: fastCrc32c }), about: 'Stream Control Transmission Protocol, RFC 9260' },
 };
 
 /** Could not be done as asked; the message says what to do. `code` is an errno name. */
@@ -117,6 +122,23 @@ export class ApplianceError extends Error {
 /** Nanoseconds of the machine's monotonic clock since this process began; exact for 104 days. */
 export function systemNow(): Nanos {
   return Math.round(performance.now() * 1e6);
+}
+
+/**
+ * The clock of a live appliance. While the loop is awake it stands, as the contract says: one reading a turn, the same for
+ * all that the turn causes. While the loop sleeps a program may call a socket out of the blue, and the timers which that
+ * call arms must count from the true time: then every reading looks at the machine's clock. Has the shape of Clock.
+ */
+class LiveClock {
+  #now = systemNow();
+  asleep = false;
+
+  get now(): Nanos {
+    return this.asleep ? systemNow() : this.#now;
+  }
+  set now(at: Nanos) {
+    this.#now = at;
+  }
 }
 
 /** The system's random source, a page at a time: no call of the system and no allocation per number. */
@@ -163,6 +185,8 @@ export interface Card {
 /** Frames of one step of a card, and rounds of a turn: what a turn may cost before user code gets its chance. */
 const BUDGET = 512;
 const ROUNDS = 8;
+/** After the last work the loop looks on for so long before it sleeps: going to sleep and waking cost more than that. */
+const LINGER = 50_000;
 /** No timer of the event loop is finer than this. */
 const MILLISECOND = 1e6;
 
@@ -207,15 +231,19 @@ export class Appliance {
   readonly cards: readonly Card[] = [];
   readonly clock: Clock;
   readonly busyPoll: boolean;
-  readonly #live: boolean;
+  /** Set when this appliance runs its own loop. */
+  readonly #live: LiveClock | undefined;
   /** The UDP port that SCTP's packets travel in (RFC 6951), 0 = none of the cards is a udp one. */
   #udpPort = 0;
   #closed = false;
   #turning = false;
+  #lastWork: Nanos = 0;
   #again = false;
   #armed = false;
   #immediate: NodeJS.Immediate | undefined;
   #timer: NodeJS.Timeout | undefined;
+  readonly #sockets = new Set<Socket>();
+  #sweepAt = 64;
   readonly #wake = (): void => this.kick();
   readonly #run = (): void => {
     this.#immediate = undefined;
@@ -233,8 +261,8 @@ export class Appliance {
   private constructor(config: ApplianceConfig, options: ApplianceOptions) {
     this.name = config.name ?? 'nke';
     this.busyPoll = config.busyPoll === true;
-    this.#live = options.clock === undefined;
-    this.clock = options.clock ?? new Clock(systemNow());
+    this.#live = options.clock === undefined ? new LiveClock() : undefined;
+    this.clock = options.clock ?? this.#live!;
     const random = options.random ?? new SystemRandom();
     const wires = options.wires ?? new Wires();
     const ports = config.cards.map(c => makePort(c, options, wires, this.clock.now));
@@ -271,7 +299,7 @@ export class Appliance {
       scratchOffset: at + align(ringBytes()),
       random: this.stack.random,
       ...(mac === undefined ? {} : { mac }),
-      ...(moderated && this.#live ? { timer: new NanoCoalescingTimer() } : {}),
+      ...(moderated && this.#live !== undefined ? { timer: new NanoCoalescingTimer() } : {}),
       wake: this.#wake,
     });
     try {
@@ -303,9 +331,16 @@ export class Appliance {
     const given = config.addresses ?? (own === undefined ? [] : [`${own.address}/${own.address.includes(':') ? 64 : own.address.startsWith('127.') ? 8 : 24}`]);
     for (const text of given) {
       const { addr, prefix } = parsePrefix(text);
+      // A medium that is the machine's own loopback: its peers may have any loopback address, also those of our lo0.
+      if (addr.isLoopback) this.#yieldLoopback(addr.family);
       const e = this.stack.interfaces.addAddress(ifp, addr, prefix);
       if (e < 0) throw new ApplianceError(errnoName(e), `${ifp.name} cannot have the address ${text} (${errnoName(e)}): give a host's own address that no other card has`);
     }
+  }
+
+  #yieldLoopback(family: 4 | 6): void {
+    const lo = this.stack.loopback.ifp;
+    for (const { addr } of [...lo.addresses]) if (addr.family === family) this.stack.interfaces.removeAddress(lo, addr);
   }
 
   #addRoute(route: RouteConfig): void {
@@ -324,7 +359,24 @@ export class Appliance {
 
   /** socket(2): a socket, or -EPROTONOSUPPORT (its extension is not loaded), or another -errno. */
   socket(domain: number, type: number, protocol: number): Socket | number {
-    return this.stack.socket(domain, type, protocol);
+    const so = this.stack.socket(domain, type, protocol);
+    return typeof so === 'number' ? so : this.#track(so);
+  }
+
+  /** Remembers an open socket, and those that it will accept, so that `close` can end them. */
+  #track(so: Socket): Socket {
+    // What has been closed is swept out whenever the set has doubled.
+    if (this.#sockets.size >= this.#sweepAt) {
+      for (const s of this.#sockets) if (s.closed) this.#sockets.delete(s);
+      this.#sweepAt = Math.max(64, 2 * this.#sockets.size);
+    }
+    this.#sockets.add(so);
+    const accept = so.accept;
+    so.accept = () => {
+      const made = accept.call(so);
+      return typeof made === 'number' ? made : this.#track(made);
+    };
+    return so;
   }
 
   /** Asks for a turn soon: a socket call has made work, a port is ready, a doorbell rang. Many calls cost one turn. */
@@ -333,8 +385,13 @@ export class Appliance {
       this.#again = true;
       return;
     }
-    if (!this.#live || this.#closed) return;
-    this.#immediate ??= setImmediate(this.#run);
+    const live = this.#live;
+    if (live === undefined || this.#closed || this.#immediate !== undefined) return;
+    if (live.asleep) {
+      live.asleep = false;
+      live.now = systemNow();
+    }
+    this.#immediate = setImmediate(this.#run);
   }
 
   // The loop
@@ -374,21 +431,26 @@ export class Appliance {
   }
 
   #loop(): void {
-    if (this.#closed) return;
+    const live = this.#live;
+    if (this.#closed || live === undefined) return;
+    live.asleep = false;
     this.#disarm();
     let worked = false;
     for (let round = 0; round < ROUNDS; round++) {
-      this.clock.now = systemNow();
+      live.now = systemNow();
       worked = this.turn();
       if (!worked || this.#closed) break;
     }
     if (this.#closed || this.#immediate !== undefined) return;
-    const wait = worked || this.busyPoll ? 0 : this.deadline() - systemNow();
+    const now = systemNow();
+    if (worked) this.#lastWork = now;
+    const wait = worked || this.busyPoll || now - this.#lastWork < LINGER ? 0 : this.deadline() - now;
     // Below a millisecond the event loop's timers are too coarse: look again with its next turn.
     if (wait < MILLISECOND) {
       this.#immediate = setImmediate(this.#run);
       return;
     }
+    live.asleep = true;
     this.#arm();
     if (wait < Number.POSITIVE_INFINITY) {
       // Ports keep the process alive, not timers: an appliance that is only waiting may be left by closing its ports.
@@ -481,7 +543,7 @@ export class Appliance {
     const result = this.stack.kexts.load(known.make());
     if (!result.ok) throw new ApplianceError(errnoName(result.errno), result.reason);
     // The cards' UDP port is the one that SCTP's packets leave from and are taken from (RFC 6951 §5.1).
-    if (known.identifier === KEXTS.SCTP!.identifier && this.#udpPort !== 0) this.#sysctl('net.inet.sctp.udp_tunneling_port', this.#udpPort);
+    if (known.identifier === SCTP_KEXT && this.#udpPort !== 0) this.#sysctl('net.inet.sctp.udp_tunneling_port', this.#udpPort);
     this.kick();
   }
 
@@ -494,9 +556,9 @@ export class Appliance {
     throw new ApplianceError(errnoName(result.errno), `${result.reason}${hint}`);
   }
 
-  /** The extension, if it is loaded. */
-  kext(name: string): Kext | undefined {
-    return this.stack.kexts.get(kextByName(name).identifier);
+  /** SCTP's extension, if it is loaded: its associations, paths and listeners. */
+  sctp(): SctpKext | undefined {
+    return this.stack.kexts.get(SCTP_KEXT) as SctpKext | undefined;
   }
 
   /** A copy of every counter of every layer, by group. */
@@ -512,17 +574,40 @@ export class Appliance {
   }
 
   /**
-   * Ends everything: extensions are unloaded as far as nothing uses them, cards and ports closed, timers cleared. Every
-   * mbuf that the lower layers held is back in the pool; only open sockets can still hold some. May be called twice.
+   * Ends everything: open sockets are aborted, associations that are shutting down get `graceMs` to finish, extensions are
+   * unloaded, cards and ports closed, timers cleared. Every mbuf is then back in the pool. May be called twice.
    */
-  async close(): Promise<void> {
+  async close(graceMs = 500): Promise<void> {
+    if (!this.#closed) {
+      this.#abortSockets();
+      const end = systemNow() + graceMs * 1e6;
+      while (this.#live !== undefined && this.#held() && systemNow() < end) await new Promise<void>(resolve => setTimeout(resolve, 5));
+    }
     if (!this.#closed) this.#release();
     // Handles of the event loop (polls, sockets) are gone one turn after they have been closed.
     await new Promise<void>(resolve => setImmediate(resolve));
   }
 
+  #held(): boolean {
+    return this.stack.kexts.list().some(k => k.holders.length > 0);
+  }
+
+  /** Ends every open socket at once: an association by ABORT (SO_LINGER of zero, RFC 6458 §8.1.4). */
+  #abortSockets(): void {
+    for (const so of this.#sockets) {
+      if (so.closed) continue;
+      so.setsockopt(SOL_SOCKET, SO_LINGER, { onoff: true, linger: 0 });
+      so.close();
+    }
+    this.#sockets.clear();
+    if (!this.#turning) this.turn();
+  }
+
   #release(): void {
-    if (this.#live && !this.#turning) this.clock.now = systemNow();
+    if (this.#live !== undefined) {
+      this.#live.asleep = false;
+      this.#live.now = systemNow();
+    }
     for (const k of [...this.stack.kexts.list()].reverse()) this.stack.kexts.unload(k.identifier);
     this.#closed = true;
     if (this.#immediate !== undefined) clearImmediate(this.#immediate);

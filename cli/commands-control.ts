@@ -6,7 +6,7 @@ import { type Args, chooseControl, controlRequest } from './control.js';
 import { CliError, EXIT_OK } from './errors.js';
 import { integer } from './flags.js';
 import { counterLines, duration, grouped, printable, table } from './format.js';
-import type { AssociationRow, InterfaceRow, KextRow, MbufRow, PathRow, RouteRow, SocketRow, SysctlRow } from './handlers.js';
+import type { AssociationRow, InterfaceRow, KextRow, ListenerRow, MbufRow, PathRow, RouteRow, SysctlRow } from './handlers.js';
 
 interface Common {
   appliance?: string;
@@ -123,8 +123,8 @@ function showAssociations(rows: AssociationRow[]): string {
     { head: 'In', cell: a => a.inStreams, right: true },
     { head: 'Rwnd', cell: a => grouped(a.peerRwnd), right: true },
     { head: 'Flight', cell: a => grouped(a.flight), right: true },
-    { head: 'SendQ', cell: a => grouped(a.sendQueue), right: true },
-    { head: 'RecvQ', cell: a => grouped(a.receiveQueue), right: true },
+    { head: 'Unacked', cell: a => grouped(a.unacknowledged), right: true },
+    { head: 'Unread', cell: a => grouped(a.unread), right: true },
   ]);
 }
 
@@ -178,13 +178,13 @@ function registerNetstat(program: Command): void {
       if (o.statistics) return print<Groups>(o, 'counters', {}, groups);
       if (o.protocol !== undefined)
         return print<{ associations: AssociationRow[]; counters: Groups }>(o, 'protocol', { name: o.protocol }, r => `${r.associations.length > 0 ? `${showAssociations(r.associations)}\n` : ''}${groups(r.counters)}`);
-      return print<{ associations: AssociationRow[]; sockets: SocketRow[] }>(o, 'netstat', {}, r => {
-        const sockets = table(r.sockets, [
-          { head: 'Proto', cell: s => s.protocol },
-          { head: 'Local', cell: s => s.local },
-          { head: 'State', cell: s => s.state },
+      return print<{ associations: AssociationRow[]; listeners: ListenerRow[] }>(o, 'netstat', {}, r => {
+        const listeners = table(r.listeners, [
+          { head: 'Proto', cell: l => l.protocol },
+          { head: 'Style', cell: l => l.style },
+          { head: 'Listening on', cell: l => `${l.addresses.join(',') || '*'}:${l.port}` },
         ]);
-        return `${showAssociations(r.associations)}\n${sockets}`;
+        return `${showAssociations(r.associations)}\n${listeners}`;
       });
     });
 }

@@ -58,6 +58,8 @@ export interface Native {
   allocate(bytes: number, populate?: boolean): ArrayBuffer;
   /** CLOCK_MONOTONIC, nanoseconds. */
   now(): number;
+  /** Copies n bytes from src[from..] to dst[at..]; no view is made, so nothing is allocated. Throws when out of range. */
+  copy(src: Uint8Array, from: number, dst: Uint8Array, at: number, n: number): void;
   close(fd: number): number;
 
   /** Registers an fd with Node's loop. `callback(POLL_*)` fires at most once per pollArm. Returns an id or -errno. */

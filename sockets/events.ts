@@ -45,27 +45,19 @@ export interface SctpSocketEvents<Chunk> extends AssocEvents {
   unpipe: [source: NodeJS.ReadableStream];
 }
 
-/** Calls the listeners of a notification. Returns false for a type that no event stands for. */
-export function emitNotification(to: { emit(event: keyof AssocEvents, n: never): boolean }, n: Notification): boolean {
-  const emit = (event: keyof AssocEvents) => to.emit(event, n as never);
-  switch (n.type) {
-    case 'assoc-change':
-      emit('assocChange');
-      if (n.state === 'restart') emit('restart');
-      return true;
-    case 'peer-addr-change':
-      return emit('path') || true;
-    case 'send-failed':
-      return emit('sendFailed') || true;
-    case 'sender-dry':
-      return emit('senderDry') || true;
-    case 'shutdown':
-      return emit('peerShutdown') || true;
-    case 'remote-error':
-      return emit('remoteError') || true;
-    case 'partial-delivery':
-      return emit('partialDelivery') || true;
-    default:
-      return false;
-  }
+const EVENTS: Readonly<Record<Notification['type'], keyof AssocEvents>> = {
+  'assoc-change': 'assocChange',
+  'peer-addr-change': 'path',
+  'remote-error': 'remoteError',
+  'send-failed': 'sendFailed',
+  shutdown: 'peerShutdown',
+  'partial-delivery': 'partialDelivery',
+  'sender-dry': 'senderDry',
+};
+
+/** Calls the listeners of a notification; one of a type that is not in the table has none. */
+export function emitNotification(to: { emit(event: keyof AssocEvents, n: never): boolean }, n: Notification): void {
+  const event: keyof AssocEvents | undefined = EVENTS[n.type];
+  if (event !== undefined) to.emit(event, n as never);
+  if (n.type === 'assoc-change' && n.state === 'restart') to.emit('restart', n as never);
 }

@@ -243,6 +243,7 @@ function setOption(pcb: Pcb, level: number, name: number, value: unknown): numbe
   }
   switch (name) {
     case api.SO_SNDBUF:
+      if (v <= 0) return -EINVAL;
       pcb.sndbuf = v;
       return 0;
     case api.SO_RCVBUF:

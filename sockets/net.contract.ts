@@ -36,6 +36,7 @@ export function connecting(test: Test): void {
     assert.equal(error.syscall, 'connect');
     assert.match(error.reason, /RFC 9260 §/);
     await until('closed', () => a.closed);
+    assert.equal(w.client.sockets[0]!.errorReason, '', 'a reason is told once');
     assert.deepEqual(order, ['error', 'close']);
   });
 
@@ -94,6 +95,10 @@ export function connecting(test: Test): void {
     for await (const chunk of b) text.push(chunk as Buffer);
     assert.equal(Buffer.concat(text).toString(), 'early bird');
     if (!a.closed) await once(a, 'close');
+    const empty = connect(w.client, w.at).end();
+    const [other] = (await once(server, 'connection')) as [SctpSocket];
+    await until('both closed', () => empty.closed && other.closed);
+    assert.equal(empty.errored, null);
     server.close();
   });
 
@@ -154,7 +159,12 @@ export function servers(test: Test): void {
     assert.equal(getEventListeners(c.signal, 'abort').length, 1);
     c.abort();
     await once(one, 'close');
-    assert.equal(getEventListeners(c.signal, 'abort').length, 0);
+    const unused = new AbortController();
+    const two = createServer(w.server);
+    await listening(two, w, { signal: unused.signal });
+    two.close();
+    assert.equal(getEventListeners(unused.signal, 'abort').length, 0);
+    await once(two, 'close');
     const { server, a, b } = await pair(w);
     for (const s of [a, b]) s.on('error', () => {});
     setImmediate(() => server.closeAllConnections());

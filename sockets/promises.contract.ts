@@ -92,6 +92,18 @@ export function promises(test: Test): void {
     for (const s of [a, b, listener]) s.close();
   });
 
+  test('incoming gives every association; await using closes', async w => {
+    const listener = AsyncSocket.create(w.server);
+    listener.bind(sockaddr(w.serverAddresses[0]!, w.port));
+    listener.listen();
+    const clients = [1, 2, 3].map(() => AsyncSocket.create(w.client));
+    for (const c of clients) await c.connect(sockaddr(w.serverAddresses[0]!, w.port));
+    const got: AsyncSocket[] = [];
+    for await (const s of listener.incoming()) if (got.push(s) === 3) break;
+    for (const s of [...clients, ...got, listener]) await s[Symbol.asyncDispose]();
+    assert.equal(listener.closed, true);
+  });
+
   test('a socket has one owner', async w => {
     const a = AsyncSocket.create(w.client);
     assert.throws(() => new AsyncSocket(a.so), /has an owner/);
@@ -288,6 +300,10 @@ export function endpoints(test: Test): void {
       () => createEndpoint(w.server, w.at),
       (e: SctpError) => e.code === 'EADDRINUSE',
     );
+    const unused = new AbortController();
+    const other = createEndpoint(w.client, { address: w.clientAddresses[0]!, signal: unused.signal });
+    other.close();
+    assert.equal(getEventListeners(unused.signal, 'abort').length, 0);
     control.abort();
     await once(s, 'close');
     assert.equal(getEventListeners(control.signal, 'abort').length, 0);

@@ -43,7 +43,10 @@ describe('sockets, on the fake only', { timeout: 10_000 }, () => {
 
   async function objects(sndbuf = 65536, rcvbuf = 65536) {
     const n = network();
-    const server = createServer(n.server, { objectMode: true, rcvbuf }).listen({ port: 7, address: '192.0.2.2' });
+    const server = createServer(n.server, { objectMode: true, rcvbuf, maxMessageSize: 300_000 }).listen({
+      port: 7,
+      address: '192.0.2.2',
+    });
     const a = connect(n.client, { address: '192.0.2.2', port: 7, objectMode: true, sndbuf });
     const [[b]] = (await Promise.all([once(server, 'connection'), once(a, 'connect')])) as [
       [SctpSocket<Message>],
@@ -65,9 +68,10 @@ describe('sockets, on the fake only', { timeout: 10_000 }, () => {
     const got: number[] = [];
     b.on('message', m => got.push(m.data.length));
     a.send(Buffer.alloc(250_000, 1));
+    a.send(Buffer.alloc(250_000, 2)); // together more than maxMessageSize, but not at the same time
     a.send('tail');
-    while (got.length < 2) await turn();
-    assert.deepEqual(got, [250_000, 4]);
+    while (got.length < 3) await turn();
+    assert.deepEqual(got, [250_000, 250_000, 4]);
     done();
   });
 
@@ -78,6 +82,32 @@ describe('sockets, on the fake only', { timeout: 10_000 }, () => {
     assert.equal(error.code, 'EMSGSIZE');
     assert.equal(error.syscall, 'send');
     done();
+  });
+
+  it('an option that the stack refuses is thrown, and the socket is not left open', () => {
+    const { net, client } = network();
+    assert.throws(
+      () => connect(client, { address: '192.0.2.2', port: 7, sndbuf: -1 }),
+      (e: SctpError) => e.code === 'EINVAL' && e.syscall === 'setsockopt(SO_SNDBUF)',
+    );
+    assert.equal(net.pcbs, 0);
+    net.close();
+  });
+
+  it('byte mode fills the send buffer to the brim', async () => {
+    const n = network();
+    const server = createServer(n.server, { rcvbuf: 10_000, highWaterMark: 1024 }).listen({ port: 7 });
+    const a = connect(n.client, { address: '192.0.2.2', port: 7, sndbuf: 100_000 });
+    const [b] = (await once(server, 'connection')) as [SctpSocket];
+    a.write(Buffer.alloc(300_000));
+    for (let i = 0; i < 20; i++) await turn();
+    assert.ok(a.bytesWritten > 99_000, `${a.bytesWritten} bytes`);
+    b.resume();
+    a.end();
+    await once(b, 'close');
+    assert.equal(b.bytesRead, 300_000);
+    server.close();
+    n.net.close();
   });
 
   it('tells of a restart', async () => {

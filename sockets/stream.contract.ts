@@ -251,8 +251,37 @@ export function ending(test: Test): void {
     server.close();
   });
 
+  test('the side that is told to end closes without cutting off what it has sent', async w => {
+    const { server, a, b } = await pair(w, {}, { rcvbuf: 4096, highWaterMark: 1024 });
+    b.resume();
+    b.write(noise(30_000));
+    a.end();
+    await until('b closed', () => b.closed);
+    let got = 0;
+    a.on('data', c => (got += c.length));
+    await until('a closed', () => a.closed);
+    assert.equal(got, 30_000);
+    server.close();
+  });
+
+  test('a write that comes too late does not undo those before it', async w => {
+    const { server, a, b } = await pair(w, { highWaterMark: 1024 }, { rcvbuf: 4096, highWaterMark: 1024 });
+    b.write(noise(30_000));
+    a.end(noise(20_000)); // not read: b does not come to the end
+    await until('the peer has shut down', () => b.status()?.state !== 'ESTABLISHED');
+    const failed = errorOf(b);
+    b.write('too late');
+    b.resume();
+    assert.equal((await failed).code, 'EPIPE');
+    let got = 0;
+    a.on('data', c => (got += c.length));
+    await until('both closed', () => a.closed && b.closed);
+    assert.equal(got, 30_000);
+    server.close();
+  });
+
   test('no half-open: after the peer has ended, a write fails with EPIPE once all is read', async w => {
-    const { server, a, b } = await pair(w);
+    const { server, a, b } = await pair(w, { highWaterMark: 1024 });
     a.end(noise(20_000));
     await until('the peer has shut down', () => b.status()?.state !== 'ESTABLISHED');
     let got = 0;
@@ -321,7 +350,7 @@ export function ending(test: Test): void {
   });
 
   test('a listener that throws does not harm the stack or the other sockets', async (w, t) => {
-    const p = await pair(w);
+    const p = await objectPair(w);
     const caught = await new Promise<Error>(resolve => {
       const others = process.listeners('uncaughtException');
       process.removeAllListeners('uncaughtException');
@@ -337,12 +366,12 @@ export function ending(test: Test): void {
         throw new Error("a program's mistake");
       });
       p.a.write('x');
+      p.a.write('y');
     });
     assert.equal(caught.message, "a program's mistake");
     let more = '';
-    p.b.on('data', c => (more += c.toString()));
-    p.a.write('y');
+    p.b.on('data', m => (more += m.data.toString()));
     await until('the rest', () => more === 'y');
-    await finish(p);
+    await finish(p as never);
   });
 }

@@ -81,6 +81,7 @@ const PIECE = 65536;
 /** Room below which byte mode does not cut a piece to fit, so that no crumbs go out. */
 const CRUMB = 1024;
 
+/** See the head of this file. `await using` destroys it, as Node does with every stream: end() it first. */
 export class SctpSocket<Chunk = Buffer> extends Duplex {
   readonly #so: Socket;
   readonly #objectMode: boolean;
@@ -537,7 +538,7 @@ export class SctpSocket<Chunk = Buffer> extends Duplex {
     done(error);
   }
 
-  /** Starts a connect on the socket this stream was made for; what fails at once is reported as an 'error' event. */
+  /** For connect() of net.ts: starts the connect on the socket this stream was made for; what fails at once is reported as an 'error' event. */
   start(peers: readonly SockAddr[]): this {
     if (this.destroyed) return this;
     const n = this.#so.connect(...peers);

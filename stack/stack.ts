@@ -122,7 +122,9 @@ export class Stack {
       this.pool.freem(m);
       return -EAFNOSUPPORT;
     }
-    return dst.family === 4 ? this.ip.output(m, src, dst, proto, tos, df) : this.ip6.output(m, src, dst, proto, tos, df);
+    return dst.family === 4
+      ? this.ip.output(m, src, dst, proto, tos, df)
+      : this.ip6.output(m, src, dst, proto, tos, df);
   }
 
   /** The route that output would take, or undefined: its mtu, trainBytes, trainSegments and ifp. Allocates nothing. */

@@ -18,19 +18,19 @@ import {
   CSUM_SCTP,
   CSUM_SCTP_OK,
   CSUM_UDP,
-  type Mbuf,
   M_NULL,
+  type Mbuf,
   MbufPool,
   type MbufPoolSizes,
 } from './kern/mbuf.js';
 import {
-  type IfDriver,
   IFF_BROADCAST,
   IFF_MULTICAST,
   IFF_NOARP,
   IFF_POINTOPOINT,
   IFF_RUNNING,
   IFF_UP,
+  type IfDriver,
   Ifnet,
 } from './net/ifnet.js';
 import { InAddr } from './netinet/in.js';
@@ -209,7 +209,13 @@ export class VirtualLink {
   onFrame: ((from: Stack, frame: Uint8Array, at: Nanos) => void) | undefined;
   carrier = true;
 
-  constructor(a: Stack, b: Stack, names: readonly [string, string], macs: readonly [Uint8Array, Uint8Array], options: LinkOptions) {
+  constructor(
+    a: Stack,
+    b: Stack,
+    names: readonly [string, string],
+    macs: readonly [Uint8Array, Uint8Array],
+    options: LinkOptions,
+  ) {
     this.options = options;
     const { mtu = 1500, noarp = false, trains = false } = options;
     const end = (stack: Stack, name: string, mac: Uint8Array) => {
@@ -236,6 +242,97 @@ export class VirtualLink {
   setMtu(mtu: number): void {
     for (const e of [this.a, this.b]) e.ifp.event({ kind: 'mtu', ifname: e.ifp.name, mtu });
   }
+}
+
+/** An interface without a wire: what is sent is kept, what is received comes from the test. */
+export class TestInterface implements IfDriver {
+  readonly ifp: Ifnet;
+  readonly stack: Stack;
+  /** Frames sent, Ethernet header included, with what their mbuf said. */
+  readonly sent: { bytes: Uint8Array; segsz: number; hdrlen: number; csum: number }[] = [];
+  readonly groups = new Map<string, number>();
+  flushes = 0;
+  /** False: `output` refuses, as a full ring does. */
+  accept = true;
+
+  constructor(
+    stack: Stack,
+    name: string,
+    options: { readonly mtu?: number; readonly flags?: number; readonly addresses?: readonly string[] } = {},
+  ) {
+    this.stack = stack;
+    const mac = Uint8Array.of(2, 0, 0, 0, 1, stack.interfaces.list().length);
+    this.ifp = new Ifnet(name, mac, options.mtu ?? 1500, options.flags ?? IFF_BROADCAST | IFF_MULTICAST);
+    this.ifp.driver = this;
+    this.ifp.link = true;
+    stack.interfaces.attach(this.ifp);
+    for (const text of options.addresses ?? []) {
+      const [addr, prefix] = text.split('/');
+      const e = stack.interfaces.addAddress(this.ifp, InAddr.of(addr!), Number(prefix));
+      if (e < 0) throw new Error(`cannot give ${text} to ${name} (${e})`);
+    }
+    stack.interfaces.setUp(this.ifp, true);
+  }
+  /** Receives a frame. */
+  inject(
+    bytes: Uint8Array,
+    more: { csum?: number; segsz?: number; hdrlen?: number; pieces?: readonly number[] } = {},
+  ): void {
+    const { pool } = this.stack;
+    let m = M_NULL;
+    let tail = M_NULL;
+    let from = 0;
+    // As one mbuf, or as a chain of pieces of the lengths given and the rest.
+    for (const n of [...(more.pieces ?? []), bytes.length]) {
+      const to = Math.min(bytes.length, from + n);
+      if (to === from && m !== M_NULL) continue;
+      const p = pool.fromBytes(bytes, from, to - from, 64);
+      if (p === M_NULL) throw new Error('the pool is empty');
+      if (m === M_NULL) m = p;
+      else pool.next[tail] = p;
+      tail = p;
+      from = to;
+    }
+    pool.pktlen[m] = bytes.length;
+    pool.csum[m] = more.csum ?? 0;
+    pool.segsz[m] = more.segsz ?? 0;
+    pool.hdrlen[m] = more.hdrlen ?? 0;
+    this.ifp.input(m);
+  }
+  /** Takes what was sent. */
+  take(): Uint8Array[] {
+    return this.sent.splice(0).map(f => f.bytes);
+  }
+  output(m: Mbuf): boolean {
+    const { pool } = this.stack;
+    if (this.accept)
+      this.sent.push({ bytes: pool.toBytes(m), segsz: pool.segsz[m]!, hdrlen: pool.hdrlen[m]!, csum: pool.csum[m]! });
+    else this.ifp.counters.odrops++;
+    pool.freem(m);
+    return this.accept;
+  }
+  flush(): void {
+    this.flushes++;
+  }
+  ready(): boolean {
+    return this.accept;
+  }
+  setUp(up: boolean): number {
+    this.ifp.flags = up ? this.ifp.flags | IFF_RUNNING : this.ifp.flags & ~IFF_RUNNING;
+    return 0;
+  }
+  setMac(): number {
+    return 0;
+  }
+  setPromisc(): number {
+    return 0;
+  }
+  setMulticast(mac: Uint8Array, join: boolean): number {
+    const key = Buffer.from(mac).toString('hex');
+    this.groups.set(key, (this.groups.get(key) ?? 0) + (join ? 1 : -1));
+    return 0;
+  }
+  detach(): void {}
 }
 
 const TEST_POOL: MbufPoolSizes = { small: 2048, cluster: 2048, jumbo: 32 };

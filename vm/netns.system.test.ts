@@ -4,8 +4,9 @@ import { existsSync } from 'node:fs';
 import { test } from 'node:test';
 import { pidAlive } from './cleanup.js';
 import { Netns, skipWithoutNetns, sweepNetns } from './netns.js';
+import { skipWithout } from './peers.js';
 
-const skip = skipWithoutNetns();
+const skip = skipWithoutNetns() || skipWithout('iperf3');
 const exists = (name: string) => existsSync(`/run/netns/${name}`);
 const module = (name: string) => JSON.stringify(new URL(`./${name}.js`, import.meta.url).href);
 
@@ -21,7 +22,9 @@ async function inChild(act: string, signal?: NodeJS.Signals) {
     const sleep = netns.start(['sleep', '30']);
     console.log(netns.name, sleep.pid);
     ${act}`;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'ignore'] });
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
   const deadline = setTimeout(() => child.kill('SIGKILL'), 20_000);
   let printed = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => {

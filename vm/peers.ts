@@ -24,7 +24,11 @@ export const peers: readonly Peer[] = [
     purpose: 'the same as a library, for bench/usrsctp/usrsctp-peer.c',
     files: ['/usr/include/usrsctp.h'],
   },
-  { package: 'gcc', purpose: 'builds bench/usrsctp/usrsctp-peer.c', files: ['/usr/bin/gcc'] },
+  {
+    package: 'gcc',
+    purpose: 'builds the peer programs bench/usrsctp/usrsctp-peer.c and vm/kernel-peer.c',
+    files: ['/usr/bin/gcc'],
+  },
   { package: 'libc6-dev', purpose: 'C headers for gcc', files: ['/usr/include/stdio.h'] },
   {
     package: 'user-mode-linux',
@@ -39,7 +43,11 @@ export const peers: readonly Peer[] = [
   },
   { package: 'lksctp-tools', purpose: 'sctp_test, sctp_darn in the guest', files: ['/usr/bin/sctp_test'] },
   { package: 'iperf3', purpose: 'iperf3 --sctp in the guest', files: ['/usr/bin/iperf3'] },
-  { package: 'tshark', purpose: 'checks our pcapng and that no packet of ours is malformed', files: ['/usr/bin/tshark'] },
+  {
+    package: 'tshark',
+    purpose: 'checks our pcapng and that no packet of ours is malformed',
+    files: ['/usr/bin/tshark'],
+  },
 ];
 
 /** Whether a peer is there; if not, the reason is a sentence for a skipped test. */
@@ -136,4 +144,5 @@ export function installPeers(table: readonly Peer[] = peers, machine: Machine = 
   return 1;
 }
 
-if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) process.exitCode = installPeers();
+if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url))
+  process.exitCode = installPeers();

@@ -438,6 +438,7 @@ static void sink(void)
 	ssize_t n;
 
 	sha256_init(&t.hash);
+	t.first = now(); /* of an association that carries nothing */
 	while ((n = stack_receive(buffer, sizeof(buffer), &eor, &how)) > 0) {
 		if (t.bytes == 0)
 			t.first = now();

@@ -7,9 +7,10 @@ import { pidAlive } from './cleanup.js';
 import { Netns, skipWithoutNetns } from './netns.js';
 import { skipWithout } from './peers.js';
 import { processesOfSession } from './process.js';
-import { bootGuest, type Guest, skipWithoutGuest, sweepGuests } from './uml.js';
+import { skipWithoutKernelPeer, startKernelPeer } from './sctp-peer.js';
+import { bootGuest, type Guest, sweepGuests } from './uml.js';
 
-const skip = skipWithoutGuest() || skipWithoutNetns() || skipWithout('iperf3', 'lksctp-tools');
+const skip = skipWithoutKernelPeer() || skipWithoutNetns() || skipWithout('iperf3', 'lksctp-tools');
 
 /** Folders of guests of the process `pid` that are still there. */
 function foldersOf(pid: number): string[] {
@@ -78,7 +79,9 @@ test('servers show their output while they run and can be ended; a late command 
 async function iperf(client: Guest, server: Guest, address: string): Promise<number> {
   const listener = server.start(['iperf3', '-s', '-1', '--forceflush']);
   await listener.output(/listening/);
-  const output = await client.check(['iperf3', '-c', address, '--sctp', '-t', '1', '-l', '8000', '-J'], { timeoutMs: 20_000 });
+  const output = await client.check(['iperf3', '-c', address, '--sctp', '-t', '1', '-l', '8000', '-J'], {
+    timeoutMs: 20_000,
+  });
   await listener.done;
   const report = JSON.parse(output) as { end: { streams: [{ receiver: { bytes: number } }] } };
   return report.end.streams[0].receiver.bytes;
@@ -110,12 +113,39 @@ test('two guests speak SCTP over bridged TAPs: IPv4, IPv6 and two paths', { skip
         t.diagnostic(`iperf3 --sctp to ${address}: ${((bytes * 8) / 1e6).toFixed(0)} Mbit/s`);
         assert.ok(bytes > 100_000, `${bytes} bytes in a second`);
       }
+      // Our own program on the kernel's SCTP, for the hash; two streams, both ends bound to two addresses.
+      const [near, far] = [
+        ['10.8.0.1', '10.8.1.1'],
+        ['10.8.0.2', '10.8.1.2'],
+      ];
+      const sink = await startKernelPeer(b, 'sink', { addresses: far });
+      const to = { addresses: near, peers: far, bytes: 8 << 20, message: 1400, streams: 2 };
+      const source = await startKernelPeer(a, 'source', to);
+      const [sent, received] = await Promise.all([source.result(), sink.result()]);
+      assert.equal(received.sha256, sent.sha256);
+      assert.equal(received.messages, Math.ceil((8 << 20) / 1400));
+      t.diagnostic(`kernel-peer, 1,400-byte messages: ${(received.gbps * 1000).toFixed(0)} Mbit/s`);
       // lksctp-tools, both ends bound to two addresses: the kernel lists both paths.
       const server = b.start(['stdbuf', '-oL', 'sctp_darn', '-H', '10.8.0.2', '-B', '10.8.1.2', '-P', '7000', '-l']);
       await server.output(/listening|recv/i);
-      const talker = a.start(
-        ['sh', '-c', '(echo over two paths; sleep 3) | exec "$@"', 'sh', 'sctp_darn', '-H', '10.8.0.1', '-B', '10.8.1.1', '-P', '7001', '-h', '10.8.0.2', '-p', '7000', '-s'],
-      );
+      const talker = a.start([
+        'sh',
+        '-c',
+        '(echo over two paths; sleep 3) | exec "$@"',
+        'sh',
+        'sctp_darn',
+        '-H',
+        '10.8.0.1',
+        '-B',
+        '10.8.1.1',
+        '-P',
+        '7001',
+        '-h',
+        '10.8.0.2',
+        '-p',
+        '7000',
+        '-s',
+      ]);
       await server.output(/over two paths|SCTP_COMM_UP|Data/i);
       const associations = await a.check(['cat', '/proc/net/sctp/assocs']);
       assert.match(associations, /\*?10\.8\.0\.1 .*10\.8\.1\.1 .*<-> .*10\.8\.0\.2 .*10\.8\.1\.2/);
@@ -135,7 +165,9 @@ test('a guest whose host process is killed powers itself off, and its folders ar
     const guest = await bootGuest({ modules: [] });
     console.log(guest.pid);
     setTimeout(() => {}, 60_000);`;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const deadline = setTimeout(() => child.kill('SIGKILL'), 40_000);
   const guest = await new Promise<number>((resolve, reject) => {
     child.stdout.setEncoding('utf8').once('data', (text: string) => resolve(Number(text)));

@@ -12,11 +12,21 @@
 //   limits: path_max_retrans=5 association_max_retrans=10 max_init_retransmits=8 max_burst=4; cookie HMAC md5
 //   buffers: sctp_rmem 4096 865500 865500, sctp_wmem 4096 16384 231744 (bytes, at 256 MiB of memory)
 // The guest has one processor, and a system call in it costs some 70 us: it is bound by system calls, not by packets.
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { basename, join } from 'node:path';
 import { onExit, pidAlive } from './cleanup.js';
+import { packageRoot } from './compile.js';
 import type { Netns, RunResult } from './netns.js';
 import { skipWithout } from './peers.js';
 import { ManagedProcess, processesOfSession } from './process.js';
@@ -48,8 +58,7 @@ export interface GuestOptions {
 }
 
 const kernel = '/usr/bin/linux.uml';
-// dist/vm/uml.js -> vm/guest-init.sh: the script is not compiled.
-const initScript = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'vm', 'guest-init.sh');
+const initScript = join(packageRoot, 'vm', 'guest-init.sh');
 const folderPattern = /^nke-uml-(\d+)-/;
 /** The folders a guest uses: one for the kernel to boot from, one in memory for sync output (an fsync per write). */
 const shareBase = () => (existsSync('/dev/shm') ? '/dev/shm' : tmpdir());
@@ -230,6 +239,18 @@ export class Guest implements AsyncDisposable {
     return stdout;
   }
 
+  /** Copies a program of the host into the guest; returns its path there. (The guest sees no host file below /tmp.) */
+  put(path: string): string {
+    const folder = join(this.#folders.share, 'bin');
+    mkdirSync(folder, { recursive: true });
+    const name = basename(path);
+    if (!existsSync(join(folder, name))) {
+      copyFileSync(path, join(folder, name));
+      chmodSync(join(folder, name), 0o755);
+    }
+    return `/run/nke/bin/${name}`;
+  }
+
   /** Reads a sysctl, e.g. 'net.sctp.encap_port', having written `value` to it if one is given. */
   async sysctl(name: string, value?: string | number): Promise<string> {
     const path = `/proc/sys/${name.replaceAll('.', '/')}`;
@@ -324,7 +345,8 @@ function commandLine(options: GuestOptions, folders: Folders): string[] {
   const nics = options.nics ?? [];
   for (const nic of nics) {
     if (!/^[\w.-]{1,15}$/.test(nic.tap)) throw new Error(`${nic.tap} is no interface name`);
-    if (nic.mac !== undefined && !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(nic.mac)) throw new Error(`${nic.mac} is no MAC`);
+    if (nic.mac !== undefined && !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(nic.mac))
+      throw new Error(`${nic.mac} is no MAC`);
   }
   const modules = options.modules ?? ['ipv6', 'sctp'];
   if (modules.some(module => !/^\w+$/.test(module))) throw new Error(`odd module name in ${modules.join(' ')}`);
@@ -346,15 +368,18 @@ function commandLine(options: GuestOptions, folders: Folders): string[] {
     'umid=guest',
     `NKE_SHARE=${folders.share}`,
     `NKE_MODULES=${modules.join(',')}`,
-    // gro=1 serves SCTP too: the guest sees whole trains of TCP, SCTP packets pass one by one.
-    ...nics.map((nic, i) => `vec${i}:transport=tap,ifname=${nic.tap},depth=128,gro=1${nic.mac ? `,mac=${nic.mac}` : ''}`),
+    // gro=1 does SCTP no harm (checksums are right, none is merged); TCP gains by it.
+    ...nics.map(
+      (nic, i) => `vec${i}:transport=tap,ifname=${nic.tap},depth=128,gro=1${nic.mac ? `,mac=${nic.mac}` : ''}`,
+    ),
   ];
 }
 
 /** Boots a guest and brings its cards up. Rejects with the end of its console when it does not come up in time. */
 export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
   const nics = options.nics ?? [];
-  if (nics.length > 0 && !options.netns) throw new Error('a guest with network cards needs the namespace of their TAPs');
+  if (nics.length > 0 && !options.netns)
+    throw new Error('a guest with network cards needs the namespace of their TAPs');
   const folders = makeFolders();
   try {
     const argv = commandLine(options, folders);

@@ -62,12 +62,18 @@ async function listening(child: ManagedProcess, localUdp: number): Promise<Manag
 
 /** echo_server: SCTP port 7, sends back every message on its stream. Resolves when it listens. */
 export async function startEchoServer(options: ExampleOptions): Promise<ManagedProcess> {
-  return listening(start('echo_server', [String(options.localUdp), String(options.remoteUdp)], options), options.localUdp);
+  return listening(
+    start('echo_server', [String(options.localUdp), String(options.remoteUdp)], options),
+    options.localUdp,
+  );
 }
 
 /** discard_server: SCTP port 9, prints a line for each message ("Msg of length N received from …"). */
 export async function startDiscardServer(options: ExampleOptions): Promise<ManagedProcess> {
-  return listening(start('discard_server', [String(options.localUdp), String(options.remoteUdp)], options), options.localUdp);
+  return listening(
+    start('discard_server', [String(options.localUdp), String(options.remoteUdp)], options),
+    options.localUdp,
+  );
 }
 
 /** What `client` connects to and sends. */

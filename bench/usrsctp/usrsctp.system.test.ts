@@ -2,8 +2,11 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
-import { Netns, skipWithoutNetns } from '../../vm/netns.js';
 import { pidAlive } from '../../vm/cleanup.js';
+import { Netns, skipWithoutNetns } from '../../vm/netns.js';
+import { fillPattern } from '../../vm/payload.js';
+import { skipWithoutKernelPeer, startKernelPeer } from '../../vm/sctp-peer.js';
+import { bootGuest } from '../../vm/uml.js';
 import { skipWithoutUsrsctp } from './build.js';
 import {
   skipWithoutExamples,
@@ -15,7 +18,6 @@ import {
   tsctpResult,
   withoutDebug,
 } from './examples.js';
-import { fillPattern } from './pattern.js';
 import { freeUdpPorts, startUsrsctp } from './peer.js';
 
 const skip = skipWithoutUsrsctp();
@@ -54,7 +56,13 @@ test('a server takes several associations in turn; streams, unordered delivery a
   await using sink = await startUsrsctp('sink', { localUdp: a, associations: 2, addresses: ['::1'] });
   for (let i = 0; i < 2; i++) {
     const to = { localUdp: b, remoteUdp: a, addresses: ['::1'], peers: ['::1'] };
-    await using source = await startUsrsctp('source', { ...to, count: 5000, streams: 8, unordered: i === 1, hash: false });
+    await using source = await startUsrsctp('source', {
+      ...to,
+      count: 5000,
+      streams: 8,
+      unordered: i === 1,
+      hash: false,
+    });
     assert.equal((await source.result()).messages, 5000);
   }
   const results = await sink.results();
@@ -107,4 +115,37 @@ test('tsctp sends to tsctp', { skip: skipExamples }, async () => {
   assert.equal(tsctpResult(client.stdout)?.messages, 1000);
   const received = await server.until('its result', () => tsctpResult(server.stdout));
   assert.equal(received.bytes, 1_400_000);
+});
+
+const skipGuest = skip || skipWithoutKernelPeer() || skipWithoutNetns();
+
+test('usrsctp and the Linux kernel exchange data in UDP (RFC 6951), IPv4 and IPv6', { skip: skipGuest }, async () => {
+  using netns = new Netns();
+  netns.addTap('t0');
+  netns.addBridge('br0', ['t0'], { addresses: ['10.9.0.254/24', 'fd09::fe/64'] });
+  await using guest = await bootGuest({ netns, nics: [{ tap: 't0', addresses: ['10.9.0.1/24', 'fd09::1/64'] }] });
+  await guest.sysctl('net.sctp.udp_port', 9899);
+  await guest.sysctl('net.sctp.encap_port', 9900);
+  const amount = { bytes: 4 << 20, message: 1400 };
+  for (const [host, linux] of [
+    ['10.9.0.254', '10.9.0.1'],
+    ['fd09::fe', 'fd09::1'],
+  ] as const) {
+    const here = { localUdp: 9900, remoteUdp: 9899, addresses: [host], peers: [linux] };
+    const there = { addresses: [linux], peers: [host] };
+    {
+      const sink = await startKernelPeer(guest, 'sink', there);
+      await using source = await startUsrsctp('source', { ...here, ...amount }, netns);
+      const [sent, received] = await Promise.all([source.result(), sink.result()]);
+      assert.equal(received.bytes, amount.bytes);
+      assert.equal(received.sha256, sent.sha256);
+    }
+    {
+      await using sink = await startUsrsctp('sink', here, netns);
+      const source = await startKernelPeer(guest, 'source', { ...there, ...amount });
+      const [sent, received] = await Promise.all([source.result(), sink.result()]);
+      assert.equal(received.bytes, amount.bytes);
+      assert.equal(received.sha256, sent.sha256);
+    }
+  }
 });

@@ -1,6 +1,7 @@
 /* Page-aligned memory as an external ArrayBuffer (mmap), the monotonic clock, and close(2). */
 #include "nke.h"
 
+#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -52,7 +53,20 @@ static napi_value close_fd(napi_env env, napi_callback_info info) {
   return nke_i32(env, close(fd) == 0 ? 0 : -errno);
 }
 
+/* copy(src, from, dst, at, n): bytes between two Uint8Arrays, checked against both. Ranges may overlap. */
+static napi_value copy(napi_env env, napi_callback_info info) {
+  napi_value a[5];
+  nke_bytes src, dst;
+  int32_t from, at, n;
+  if (!nke_args(env, info, 5, a) || !nke_get_bytes(env, a[0], &src) || !nke_get_i32(env, a[1], &from) ||
+      !nke_get_bytes(env, a[2], &dst) || !nke_get_i32(env, a[3], &at) || !nke_get_i32(env, a[4], &n) ||
+      !nke_in(&src, from, n) || !nke_in(&dst, at, n))
+    return nke_type_error(env, "copy(src, from, dst, at, n): both ranges must lie in their arrays");
+  memmove(dst.p + at, src.p + from, (size_t)n);
+  return NULL;
+}
+
 bool nke_memory_init(napi_env env, napi_value exports) {
   return nke_export(env, exports, "allocate", allocate) && nke_export(env, exports, "now", now) &&
-         nke_export(env, exports, "close", close_fd);
+         nke_export(env, exports, "close", close_fd) && nke_export(env, exports, "copy", copy);
 }

@@ -3,6 +3,7 @@
  * and the cutting of a train into the single packets that it stands for.
  */
 import { SCTP_HEADER, sctpFill } from '../crc32c.js';
+import { native } from '../native.js';
 import type { PortAddress } from './address.js';
 import type { Batch, PortCapabilities } from './port.js';
 
@@ -250,12 +251,14 @@ export function copySegment(
   return h + n;
 }
 
-/** Copies between two regions. A loop wins for headers; for more, one view costs less than the bytes. */
+/** Copies between two regions. A loop wins for headers; for more the C module, or one view, which costs less than the bytes. */
 export function copyBytes(src: Uint8Array, from: number, dst: Uint8Array, at: number, n: number): void {
   if (src === dst) {
     dst.copyWithin(at, from, from + n);
   } else if (n <= 64) {
     for (let i = 0; i < n; i++) dst[at + i] = src[from + i]!;
+  } else if (native !== undefined) {
+    native.copy(src, from, dst, at, n);
   } else {
     dst.set(src.subarray(from, from + n), at);
   }

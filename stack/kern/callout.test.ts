@@ -41,7 +41,10 @@ describe('CalloutWheel', () => {
     wheel.reset(a!, 5000); // armed again: now after c
     clock.now = 41 * SEC;
     assert.equal(wheel.run(), 4);
-    assert.deepEqual(log.map(x => x[0]), ['b', 'c', 'a', 'd']);
+    assert.deepEqual(
+      log.map(x => x[0]),
+      ['b', 'c', 'a', 'd'],
+    );
   });
 
   it('keeps ties in order of arming across cascades', () => {
@@ -55,7 +58,10 @@ describe('CalloutWheel', () => {
     wheel.reset(b, 10 * MSEC); // near: level 0
     clock.now = at;
     wheel.run();
-    assert.deepEqual(log.map(x => x[0]), ['a', 'b']);
+    assert.deepEqual(
+      log.map(x => x[0]),
+      ['a', 'b'],
+    );
   });
 
   it('lets a callout re-arm itself, stop others, and be stopped', () => {
@@ -126,10 +132,15 @@ describe('CalloutWheel', () => {
           model.delete(i);
         } else {
           clock.now += Math.floor((random.u32() / 2 ** 32) * 10 ** (random.u32() % 12));
-          const due = [...model].filter(([, v]) => v.at <= clock.now).sort((x, y) => x[1].at - y[1].at || x[1].serial - y[1].serial);
+          const due = [...model]
+            .filter(([, v]) => v.at <= clock.now)
+            .sort((x, y) => x[1].at - y[1].at || x[1].serial - y[1].serial);
           fired.length = 0;
           assert.equal(wheel.run(), due.length);
-          assert.deepEqual(fired, due.map(d => d[0]));
+          assert.deepEqual(
+            fired,
+            due.map(d => d[0]),
+          );
           for (const [k] of due) model.delete(k);
         }
         assert.equal(wheel.pending, model.size);

@@ -20,8 +20,14 @@ describe('EventBus', () => {
   it('keeps the last ones only', () => {
     const bus = new EventBus(new Clock(), 3);
     for (let i = 0; i < 10; i++) bus.emit({ kind: 'mtu', ifname: 'nke0', mtu: i });
-    assert.deepEqual(bus.since(0).map(e => e.serial), [8, 9, 10]);
-    assert.deepEqual(bus.since(9).map(e => e.serial), [10]);
+    assert.deepEqual(
+      bus.since(0).map(e => e.serial),
+      [8, 9, 10],
+    );
+    assert.deepEqual(
+      bus.since(9).map(e => e.serial),
+      [10],
+    );
   });
   it('lets a subscriber unsubscribe from inside', () => {
     const bus = new EventBus(new Clock());

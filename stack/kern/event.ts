@@ -9,12 +9,29 @@ export type KernelEvent =
   | { readonly kind: 'link-on' | 'link-off'; readonly ifname: string; readonly reason: string }
   | { readonly kind: 'if-up' | 'if-down' | 'if-attached' | 'if-detached'; readonly ifname: string }
   | { readonly kind: 'mtu'; readonly ifname: string; readonly mtu: number }
-  | { readonly kind: 'address-added' | 'address-removed'; readonly ifname: string; readonly address: string; readonly prefix: number }
+  | {
+      readonly kind: 'address-added' | 'address-removed';
+      readonly ifname: string;
+      readonly address: string;
+      readonly prefix: number;
+    }
   | { readonly kind: 'sleep' | 'wake'; readonly reason: string }
-  | { readonly kind: 'power'; readonly ifname: string; readonly state: 'D0' | 'D1' | 'D2' | 'D3hot' | 'D3cold'; readonly reason: string }
+  | {
+      readonly kind: 'power';
+      readonly ifname: string;
+      readonly state: 'D0' | 'D1' | 'D2' | 'D3hot' | 'D3cold';
+      readonly reason: string;
+    }
   | { readonly kind: 'kext-loaded' | 'kext-unloaded'; readonly kext: string; readonly version: string }
   /** A protocol's own report: association up, lost, path change, ABORT sent or received, with the reason and its section. */
-  | { readonly kind: 'protocol'; readonly protocol: string; readonly what: string; readonly reason: string; readonly section?: string; readonly detail: Readonly<Record<string, string | number | boolean>> };
+  | {
+      readonly kind: 'protocol';
+      readonly protocol: string;
+      readonly what: string;
+      readonly reason: string;
+      readonly section?: string;
+      readonly detail: Readonly<Record<string, string | number | boolean>>;
+    };
 
 export type StampedEvent = KernelEvent & { readonly at: Nanos; readonly serial: number };
 

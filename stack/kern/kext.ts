@@ -84,27 +84,46 @@ export class KextLoader {
   /** Loads and starts an extension, or says why not; then nothing of it is left in the stack. */
   load(kext: Kext): KextResult {
     const m = kext.manifest;
-    if (!IDENTIFIER.test(m.identifier)) return refuse(EINVAL, `"${m.identifier}" is not an extension identifier such as org.nke.SCTP`);
-    if (!VERSION.test(m.version)) return refuse(EINVAL, `${m.identifier}: "${m.version}" is not a version such as 1.2.0`);
+    if (!IDENTIFIER.test(m.identifier))
+      return refuse(EINVAL, `"${m.identifier}" is not an extension identifier such as org.nke.SCTP`);
+    if (!VERSION.test(m.version))
+      return refuse(EINVAL, `${m.identifier}: "${m.version}" is not a version such as 1.2.0`);
     const there = this.#find(m.identifier);
     if (there !== undefined || m.identifier === KPI_IDENTIFIER)
-      return refuse(EEXIST, `${m.identifier} is loaded already (version ${there?.kext.manifest.version ?? KPI_VERSION})`, [m.identifier]);
+      return refuse(
+        EEXIST,
+        `${m.identifier} is loaded already (version ${there?.kext.manifest.version ?? KPI_VERSION})`,
+        [m.identifier],
+      );
     for (const [identifier, least] of Object.entries(m.dependencies)) {
       if (!VERSION.test(least)) return refuse(EINVAL, `${m.identifier}: "${least}" is not a version`);
       const version = identifier === KPI_IDENTIFIER ? KPI_VERSION : this.#find(identifier)?.kext.manifest.version;
-      if (version === undefined) return refuse(ENOENT, `${m.identifier} needs ${identifier} ${least} or later, which is not loaded`, [identifier]);
+      if (version === undefined)
+        return refuse(ENOENT, `${m.identifier} needs ${identifier} ${least} or later, which is not loaded`, [
+          identifier,
+        ]);
       if (compareVersions(version, least) < 0)
-        return refuse(EINVAL, `${m.identifier} needs ${identifier} ${least} or later; ${version} is loaded`, [identifier]);
+        return refuse(EINVAL, `${m.identifier} needs ${identifier} ${least} or later; ${version} is loaded`, [
+          identifier,
+        ]);
     }
     const before = this.#snapshot();
-    const entry: Loaded = { kext, index: ++this.#index, state: 'starting', registered: { protocols: [], filters: [], sysctls: [], counters: [], tunnels: [] } };
+    const entry: Loaded = {
+      kext,
+      index: ++this.#index,
+      state: 'starting',
+      registered: { protocols: [], filters: [], sysctls: [], counters: [], tunnels: [] },
+    };
     this.#loaded.push(entry);
     const failed = this.#start(kext);
     const added = difference(this.#snapshot(), before);
     if (failed !== undefined) {
       const swept = this.#sweep(added);
       this.#loaded.splice(this.#loaded.indexOf(entry), 1);
-      return refuse(failed.errno, `${m.identifier} did not start: ${failed.why}${swept.length ? `; taken back: ${swept.join(', ')}` : ''}`);
+      return refuse(
+        failed.errno,
+        `${m.identifier} did not start: ${failed.why}${swept.length ? `; taken back: ${swept.join(', ')}` : ''}`,
+      );
     }
     Object.assign(entry.registered, added);
     entry.state = 'started';

@@ -92,7 +92,10 @@ describe('MbufPool', () => {
     assert.deepEqual([pool.pktlen[m], pool.len[m], pool.hdrlen[m]], [18, 18, 10]);
     const other = pool.prepend(m, 8);
     assert.notEqual(other, m);
-    assert.deepEqual([pool.pktlen[other], pool.len[other], pool.next[other], pool.hdrlen[other], pool.segsz[other], pool.flow[other]], [26, 8, m, 18, 4, 77]);
+    assert.deepEqual(
+      [pool.pktlen[other], pool.len[other], pool.next[other], pool.hdrlen[other], pool.segsz[other], pool.flow[other]],
+      [26, 8, m, 18, 4, 77],
+    );
     pool.freem(other);
     assert.deepEqual(pool.inUse, NONE);
   });
@@ -171,7 +174,14 @@ describe('MbufPool', () => {
     const a = bytes(300);
     const m = chain(pool, a.subarray(0, 33), a.subarray(33, 34), a.subarray(34, 200), a.subarray(200));
     const to = pool.getCluster();
-    for (const [skip, n] of [[0, 300], [33, 1], [32, 3], [150, 100], [299, 1], [10, 0]] as const) {
+    for (const [skip, n] of [
+      [0, 300],
+      [33, 1],
+      [32, 3],
+      [150, 100],
+      [299, 1],
+      [10, 0],
+    ] as const) {
       const out = new Uint8Array(n + 2);
       assert.equal(pool.copyout(m, skip, n, out, 1), n);
       assert.deepEqual(out.slice(1, n + 1), a.slice(skip, skip + n));

@@ -66,6 +66,8 @@ export class MbufPool {
   readonly failed = { small: 0, cluster: 0, jumbo: 0 };
 
   readonly #live: Uint8Array;
+  readonly #views: (Uint8Array | undefined)[];
+  readonly #viewOff: Int32Array;
   readonly #class: Uint8Array; // 0 small, 1 cluster, 2 jumbo
   readonly #free: readonly [Int32Array, Int32Array, Int32Array];
   readonly #top: Int32Array; // number of free ones per class
@@ -80,7 +82,8 @@ export class MbufPool {
   constructor(sizes: MbufPoolSizes = DEFAULT_POOL, buffer?: ArrayBufferLike, offset = 0) {
     const bytes = MbufPool.bytes(sizes);
     const region = buffer ?? new ArrayBuffer(bytes);
-    if (offset % 8 !== 0 || offset + bytes > region.byteLength) throw new RangeError('mbuf pool does not fit its region');
+    if (offset % 8 !== 0 || offset + bytes > region.byteLength)
+      throw new RangeError('mbuf pool does not fit its region');
     this.u8 = new Uint8Array(region);
     this.dv = new DataView(region);
     const n = (this.count = sizes.small + sizes.cluster + sizes.jumbo);
@@ -98,6 +101,8 @@ export class MbufPool {
     this.hdrlen = column();
     this.flow = column();
     this.#live = new Uint8Array(n + 1);
+    this.#views = new Array<Uint8Array | undefined>(n + 1).fill(undefined);
+    this.#viewOff = column();
     this.#class = new Uint8Array(n + 1);
     this.#free = [new Int32Array(sizes.small), new Int32Array(sizes.cluster), new Int32Array(sizes.jumbo)];
     this.#total = [sizes.small, sizes.cluster, sizes.jumbo];
@@ -350,11 +355,22 @@ export class MbufPool {
       const part = Math.min(len - skip, n - done);
       const from = this.off[m]! + skip;
       if (part <= 32) for (let i = 0; i < part; i++) out[outOff + done + i] = this.u8[from + i]!;
-      else out.set(this.u8.subarray(from, from + part), outOff + done);
+      else out.set(this.#view(m, from, part), outOff + done);
       done += part;
       skip = 0;
     }
     return done;
+  }
+
+  /**
+   * Bytes [from, from+n) of the region as a view that is kept with the mbuf: packets of one size, one after the other in the
+   * same mbuf, make it once and not each time.
+   */
+  #view(m: Mbuf, from: number, n: number): Uint8Array {
+    const kept = this.#views[m];
+    if (kept !== undefined && this.#viewOff[m] === from && kept.length === n) return kept;
+    this.#viewOff[m] = from;
+    return (this.#views[m] = this.u8.subarray(from, from + n));
   }
 
   /**

@@ -1,10 +1,16 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { EEXIST, EOPNOTSUPP, EPROTONOSUPPORT } from './errno.js';
-import { AF_INET, AF_INET6, type Protosw, ProtocolSwitch, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM } from './protosw.js';
+import { AF_INET, AF_INET6, ProtocolSwitch, type Protosw, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM } from './protosw.js';
 import { socreate } from './socket.js';
 
-const row = (type: number, extra: Partial<Protosw> = {}): Protosw => ({ domain: AF_INET, type, protocol: 132, name: `p${type}`, ...extra });
+const row = (type: number, extra: Partial<Protosw> = {}): Protosw => ({
+  domain: AF_INET,
+  type,
+  protocol: 132,
+  name: `p${type}`,
+  ...extra,
+});
 
 describe('ProtocolSwitch', () => {
   it('finds rows by type and protocol, and input by family and number', () => {
@@ -36,8 +42,14 @@ describe('ProtocolSwitch', () => {
   });
   it('socreate says what is missing', () => {
     const sw = new ProtocolSwitch();
-    assert.equal(socreate(sw, AF_INET, SOCK_STREAM, 132, () => {}), -EPROTONOSUPPORT);
+    assert.equal(
+      socreate(sw, AF_INET, SOCK_STREAM, 132, () => {}),
+      -EPROTONOSUPPORT,
+    );
     sw.add(row(SOCK_DGRAM));
-    assert.equal(socreate(sw, AF_INET, SOCK_DGRAM, 132, () => {}), -EOPNOTSUPP);
+    assert.equal(
+      socreate(sw, AF_INET, SOCK_DGRAM, 132, () => {}),
+      -EOPNOTSUPP,
+    );
   });
 });

@@ -33,7 +33,14 @@ export class IpInfo {
 
 /** What ICMP tells a protocol about a packet that the protocol had sent. */
 export interface CtlInput {
-  readonly kind: 'too-big' | 'net-unreachable' | 'host-unreachable' | 'protocol-unreachable' | 'port-unreachable' | 'admin-prohibited' | 'time-exceeded';
+  readonly kind:
+    | 'too-big'
+    | 'net-unreachable'
+    | 'host-unreachable'
+    | 'protocol-unreachable'
+    | 'port-unreachable'
+    | 'admin-prohibited'
+    | 'time-exceeded';
   /** Addresses and protocol of the quoted packet: src is ours. */
   readonly src: InAddr;
   readonly dst: InAddr;

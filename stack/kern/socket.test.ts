@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { InAddr } from '../netinet/in.js';
 import { EAGAIN, EINVAL, ENOMEM } from './errno.js';
-import { AF_INET, type Protosw, ProtocolSwitch, SOCK_STREAM } from './protosw.js';
+import { AF_INET, ProtocolSwitch, type Protosw, SOCK_STREAM } from './protosw.js';
 import { RecvInfo, Socket, socreate, type Usrreqs, wouldBlock } from './socket.js';
 
 /** A protocol that writes down what it is asked. */
@@ -11,7 +11,24 @@ function recorder(log: string[], answers: Partial<Record<keyof Usrreqs, unknown>
     log.push(name);
     return answers[name] ?? 0;
   };
-  const names = ['attach', 'close', 'bind', 'listen', 'connect', 'accept', 'send', 'recv', 'shutdown', 'sockaddr', 'peeraddr', 'getopt', 'setopt', 'readable', 'writable', 'space'] as const;
+  const names = [
+    'attach',
+    'close',
+    'bind',
+    'listen',
+    'connect',
+    'accept',
+    'send',
+    'recv',
+    'shutdown',
+    'sockaddr',
+    'peeraddr',
+    'getopt',
+    'setopt',
+    'readable',
+    'writable',
+    'space',
+  ] as const;
   const usrreqs = Object.fromEntries(names.map(n => [n, call(n)])) as unknown as Usrreqs;
   return { domain: AF_INET, type: SOCK_STREAM, protocol: 132, name: 'rec', usrreqs };
 }
@@ -47,7 +64,16 @@ describe('Socket', () => {
     assert.equal(so.close(), 0);
     assert.equal(so.upcall, undefined);
     assert.equal(so.close(), -EINVAL);
-    for (const n of [so.bind(somewhere), so.connect(somewhere), so.send(new Uint8Array(1)), so.listen(1), so.accept(), so.shutdown(0), so.setsockopt(0, 0, 0), so.getsockopt(0, 0)])
+    for (const n of [
+      so.bind(somewhere),
+      so.connect(somewhere),
+      so.send(new Uint8Array(1)),
+      so.listen(1),
+      so.accept(),
+      so.shutdown(0),
+      so.setsockopt(0, 0, 0),
+      so.getsockopt(0, 0),
+    ])
       assert.equal(n, -EINVAL);
     assert.deepEqual([so.readable, so.writable, so.space], [false, false, 0]);
     assert.equal(log.filter(x => x === 'close').length, 1);
@@ -62,6 +88,9 @@ describe('Socket', () => {
     assert.throws(() => new Socket({ domain: AF_INET, type: 1, protocol: 1, name: 'x' }, () => {}), TypeError);
     const sw = new ProtocolSwitch();
     sw.add(recorder([], { attach: -ENOMEM }));
-    assert.equal(socreate(sw, AF_INET, SOCK_STREAM, 0, () => {}), -ENOMEM);
+    assert.equal(
+      socreate(sw, AF_INET, SOCK_STREAM, 0, () => {}),
+      -ENOMEM,
+    );
   });
 });

@@ -6,7 +6,7 @@
 
 import type { InAddr } from '../netinet/in.js';
 import { EAGAIN, EINVAL, EOPNOTSUPP, EPROTONOSUPPORT } from './errno.js';
-import type { Protosw, ProtocolSwitch } from './protosw.js';
+import type { ProtocolSwitch, Protosw } from './protosw.js';
 
 export const MSG_PEEK = 0x2;
 export const MSG_EOR = 0x8;
@@ -78,7 +78,15 @@ export interface Usrreqs {
   connect(so: Socket, addrs: readonly SockAddr[]): number;
   /** A new connected socket (one-to-one) or -EAGAIN. */
   accept(so: Socket): Socket | number;
-  send(so: Socket, data: Uint8Array, off: number, len: number, to: SockAddr | undefined, info: SendInfo | undefined, flags: number): number;
+  send(
+    so: Socket,
+    data: Uint8Array,
+    off: number,
+    len: number,
+    to: SockAddr | undefined,
+    info: SendInfo | undefined,
+    flags: number,
+  ): number;
   recv(so: Socket, buf: Uint8Array, off: number, len: number, info: RecvInfo, flags: number): number;
   shutdown(so: Socket, how: number): number;
   sockaddr(so: Socket): SockAddr | number;
@@ -186,7 +194,13 @@ export class Socket {
 }
 
 /** socket(2): a socket of a registered protocol, or -errno (-EPROTONOSUPPORT: its extension is not loaded). */
-export function socreate(protocols: ProtocolSwitch, domain: number, type: number, protocol: number, kick: () => void): Socket | number {
+export function socreate(
+  protocols: ProtocolSwitch,
+  domain: number,
+  type: number,
+  protocol: number,
+  kick: () => void,
+): Socket | number {
   const p = protocols.find(domain, type, protocol);
   if (p === undefined) return -EPROTONOSUPPORT;
   if (p.usrreqs === undefined) return -EOPNOTSUPP;

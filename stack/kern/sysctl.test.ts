@@ -18,7 +18,8 @@ describe('SysctlTree', () => {
     assert.equal(values.ttl, 10);
     assert.equal(t.set('net.ip.ttl', '0x20'), 0);
     assert.equal(t.get('net.ip.ttl'), 32);
-    for (const bad of [0, 256, 1.5, Number.NaN, '', 'x', '1e2', '12 13']) assert.equal(t.set('net.ip.ttl', bad), -EINVAL);
+    for (const bad of [0, 256, 1.5, Number.NaN, '', 'x', '1e2', '12 13'])
+      assert.equal(t.set('net.ip.ttl', bad), -EINVAL);
     assert.equal(values.ttl, 32);
     assert.equal(t.set('net.ip.nix', 1), -ENOENT);
     assert.equal(t.get('net.ip.nix'), undefined);
@@ -26,7 +27,14 @@ describe('SysctlTree', () => {
   it('takes procedures, text and read-only values', () => {
     const t = new SysctlTree();
     let name = 'newreno';
-    assert.equal(t.addProcedure('net', 'cc', { meaning: 'm', get: () => name, set: v => (v === 'bad' ? -EINVAL : ((name = String(v)), 0)) }), 0);
+    assert.equal(
+      t.addProcedure('net', 'cc', {
+        meaning: 'm',
+        get: () => name,
+        set: v => (v === 'bad' ? -EINVAL : ((name = String(v)), 0)),
+      }),
+      0,
+    );
     t.addProcedure('net', 'count', { meaning: 'm', get: () => 7 });
     assert.equal(t.set('net.cc', 'cubic'), 0);
     assert.equal(t.get('net.cc'), 'cubic');
@@ -39,14 +47,25 @@ describe('SysctlTree', () => {
     t.add('net.ip', ROWS, {});
     t.add('net.ip6', ROWS, {});
     assert.equal(t.add('net.ip', [ROWS[0]!], {}), -EEXIST);
-    assert.deepEqual(t.list('net.ip').map(e => e.name), ['net.ip.ttl', 'net.ip.wait']);
-    assert.deepEqual(t.list('net.ip.wait'), [{ name: 'net.ip.wait', value: 30, meaning: 'waiting', unit: 's', writable: true, default: 30, min: 0, max: 60 }]);
+    assert.deepEqual(
+      t.list('net.ip').map(e => e.name),
+      ['net.ip.ttl', 'net.ip.wait'],
+    );
+    assert.deepEqual(t.list('net.ip.wait'), [
+      { name: 'net.ip.wait', value: 30, meaning: 'waiting', unit: 's', writable: true, default: 30, min: 0, max: 60 },
+    ]);
     assert.deepEqual(t.prefixes(), ['net.ip', 'net.ip6']);
     t.remove('net.ip');
-    assert.deepEqual(t.list().map(e => e.name), ['net.ip6.ttl', 'net.ip6.wait']);
+    assert.deepEqual(
+      t.list().map(e => e.name),
+      ['net.ip6.ttl', 'net.ip6.wait'],
+    );
   });
   it('refuses rows that contradict themselves', () => {
-    assert.throws(() => new SysctlTree().add('x', [{ name: 'a', default: 9, min: 0, max: 1, meaning: '' }], {}), RangeError);
+    assert.throws(
+      () => new SysctlTree().add('x', [{ name: 'a', default: 9, min: 0, max: 1, meaning: '' }], {}),
+      RangeError,
+    );
     assert.deepEqual(defaultsOf(ROWS), { ttl: 64, wait: 30 });
   });
 });

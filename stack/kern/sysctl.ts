@@ -92,7 +92,8 @@ export class SysctlTree {
     const leaf = this.#leaves.get(name);
     if (leaf === undefined) return -ENOENT;
     if (leaf.kind === 'procedure') return leaf.procedure.set === undefined ? -EPERM : leaf.procedure.set(value);
-    const n = typeof value === 'number' ? value : /^(-?\d+|0x[0-9a-fA-F]+)$/.test(value.trim()) ? Number(value) : Number.NaN;
+    const n =
+      typeof value === 'number' ? value : /^(-?\d+|0x[0-9a-fA-F]+)$/.test(value.trim()) ? Number(value) : Number.NaN;
     if (!Number.isInteger(n) || n < leaf.row.min || n > leaf.row.max) return -EINVAL;
     leaf.values[leaf.row.name] = n;
     return 0;

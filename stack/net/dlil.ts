@@ -16,14 +16,7 @@ import type { EventBus, KernelEvent } from '../kern/event.js';
 import type { Mbuf, MbufPool } from '../kern/mbuf.js';
 import { M_BCAST, M_MCAST, M_NULL } from '../kern/mbuf.js';
 import type { InAddr } from '../netinet/in.js';
-import {
-  ETHER_HDR_LEN,
-  ETHERTYPE_VLAN,
-  isBroadcastMac,
-  isMac,
-  writeMac,
-  writeMulticastMac,
-} from './ethernet.js';
+import { ETHER_HDR_LEN, ETHERTYPE_VLAN, isBroadcastMac, isMac, writeMac, writeMulticastMac } from './ethernet.js';
 import { IFF_LOOPBACK, IFF_NOARP, IFF_PROMISC, IFF_UP, type Ifnet } from './ifnet.js';
 import type { LlEntry, LlTable } from './lltable.js';
 import type { RouteTable } from './route.js';
@@ -451,4 +444,3 @@ export class Dlil {
     for (const fn of this.#linkHooks) fn(ifp, usable);
   }
 }
-

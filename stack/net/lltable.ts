@@ -9,7 +9,7 @@ import { Callout, type CalloutWheel } from '../kern/callout.js';
 import { type Nanos, SEC } from '../kern/clock.js';
 import type { Mbuf, MbufPool } from '../kern/mbuf.js';
 import { M_NULL } from '../kern/mbuf.js';
-import { InAddr } from '../netinet/in.js';
+import type { InAddr } from '../netinet/in.js';
 import { ETHER_ADDR_LEN } from './ethernet.js';
 import type { Ifnet } from './ifnet.js';
 
@@ -188,6 +188,12 @@ export class LlTable {
   confirm(ifp: Ifnet, addr: InAddr): void {
     const e = this.lookup(ifp, addr);
     if (e !== undefined && e.state !== 'incomplete' && e.state !== 'failed') this.#become(e, 'reachable');
+  }
+
+  /** True when a neighbour's link address is known. */
+  knows(ifp: Ifnet, addr: InAddr): boolean {
+    const e = this.lookup(ifp, addr);
+    return e !== undefined && e.state !== 'incomplete' && e.state !== 'failed';
   }
 
   /** Forgets the neighbours of an interface (all when undefined); held frames are freed. */

@@ -4,17 +4,8 @@
  */
 
 import type { Mbuf, MbufPool } from '../kern/mbuf.js';
-import {
-  CSUM_IP,
-  CSUM_L3_OK,
-  CSUM_L4_OK,
-  CSUM_SCTP,
-  CSUM_SCTP_OK,
-  CSUM_UDP,
-  M_LOOP,
-  M_NULL,
-} from '../kern/mbuf.js';
-import { type IfDriver, IFF_LOOPBACK, IFF_MULTICAST, IFF_NOARP, IFF_RUNNING, Ifnet } from './ifnet.js';
+import { CSUM_IP, CSUM_L3_OK, CSUM_L4_OK, CSUM_SCTP, CSUM_SCTP_OK, CSUM_UDP, M_LOOP, M_NULL } from '../kern/mbuf.js';
+import { IFF_LOOPBACK, IFF_MULTICAST, IFF_NOARP, IFF_RUNNING, type IfDriver, Ifnet } from './ifnet.js';
 
 export const LOMTU = 16384; // BSD's
 const QUEUE = 4096;

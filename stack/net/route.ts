@@ -94,7 +94,11 @@ export class RouteTable {
   readonly #pmtuUntil = new Float64Array(PMTU_ENTRIES);
 
   /** `owner` and `interfaces` are dlil's: who has an address, and who there is. */
-  constructor(clock: { readonly now: Nanos }, owner: (addr: InAddr) => Ifnet | undefined, interfaces: () => readonly Ifnet[]) {
+  constructor(
+    clock: { readonly now: Nanos },
+    owner: (addr: InAddr) => Ifnet | undefined,
+    interfaces: () => readonly Ifnet[],
+  ) {
     this.#clock = clock;
     this.#owner = owner;
     this.#interfaces = interfaces;
@@ -120,8 +124,13 @@ export class RouteTable {
     const net = masked(addr, prefix);
     this.#routes = this.#routes.filter(
       r =>
-        !(r.kind === 'connected' && r.ifp === ifp && r.prefix === prefix && r.net.equals(net) && r.source?.equals(addr)) &&
-        !(r.kind === 'local' && r.net.equals(addr)),
+        !(
+          r.kind === 'connected' &&
+          r.ifp === ifp &&
+          r.prefix === prefix &&
+          r.net.equals(net) &&
+          r.source?.equals(addr)
+        ) && !(r.kind === 'local' && r.net.equals(addr)),
     );
     this.invalidate();
   }
@@ -355,7 +364,8 @@ function rank(r: Route): number {
   return (r.ifp.flags & IFF_LOOPBACK) !== 0 ? 2 : 1;
 }
 function sameRoute(a: Route, b: Route): boolean {
-  const gateways = a.gateway === undefined ? b.gateway === undefined : b.gateway !== undefined && a.gateway.equals(b.gateway);
+  const gateways =
+    a.gateway === undefined ? b.gateway === undefined : b.gateway !== undefined && a.gateway.equals(b.gateway);
   return a.kind === b.kind && a.ifp === b.ifp && a.prefix === b.prefix && a.net.equals(b.net) && gateways;
 }
 
@@ -363,7 +373,13 @@ function sameRoute(a: Route, b: Route): boolean {
 export function masked(a: InAddr, prefix: number): InAddr {
   const mask = (bits: number) => (bits <= 0 ? 0 : bits >= 32 ? -1 : ~(-1 >>> bits));
   if (a.family === 4) return new InAddr(4, 0, 0, 0xffff, a.w3 & mask(prefix));
-  return new InAddr(6, a.w0 & mask(prefix), a.w1 & mask(prefix - 32), a.w2 & mask(prefix - 64), a.w3 & mask(prefix - 96));
+  return new InAddr(
+    6,
+    a.w0 & mask(prefix),
+    a.w1 & mask(prefix - 32),
+    a.w2 & mask(prefix - 64),
+    a.w3 & mask(prefix - 96),
+  );
 }
 
 /** RFC 6724 §3.1 and §3.2: 2 link-local (and loopback), 14 global; private and unique local addresses are global. */

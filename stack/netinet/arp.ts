@@ -79,7 +79,8 @@ export class Arp {
     const sender = this.#sender.read4(dv, at + 14);
     const target = this.#target.read4(dv, at + 24);
     // A group can neither ask nor answer, and nobody else speaks with our link address.
-    if ((mac[0]! & 1) !== 0 || sender.isMulticast || sender.isBroadcast || sender.isLoopback) return this.#drop(m, 'bad_sender');
+    if ((mac[0]! & 1) !== 0 || sender.isMulticast || sender.isBroadcast || sender.isLoopback)
+      return this.#drop(m, 'bad_sender');
     if (ifp.has(sender)) {
       // Ours, if it says so with our link address (an echo); else somebody else claims the address (RFC 5227 §2.4).
       if (!mac.every((b, i) => b === ifp.mac[i])) {
@@ -114,10 +115,18 @@ export class Arp {
       this.counters.no_source++;
       return;
     }
-    if (this.#send(e.ifp, unicast ? e.mac : ETHER_BROADCAST, ARP_REQUEST, source, undefined, e.addr)) this.counters.requests_sent++;
+    if (this.#send(e.ifp, unicast ? e.mac : ETHER_BROADCAST, ARP_REQUEST, source, undefined, e.addr))
+      this.counters.requests_sent++;
   }
 
-  #send(ifp: Ifnet, to: Uint8Array, op: number, sender: InAddr, targetMac: Uint8Array | undefined, target: InAddr): boolean {
+  #send(
+    ifp: Ifnet,
+    to: Uint8Array,
+    op: number,
+    sender: InAddr,
+    targetMac: Uint8Array | undefined,
+    target: InAddr,
+  ): boolean {
     const pool = this.#stack.pool;
     const m = pool.getSmall();
     if (m === M_NULL) {

@@ -29,7 +29,14 @@ const QUOTE = 576 - 20 - ICMP_HDR_LEN;
 
 export const ICMP_SYSCTLS: readonly SysctlRow[] = [
   { name: 'icmplim', default: 200, min: 0, max: 1_000_000, meaning: 'error messages sent in a second', unit: '1/s' },
-  { name: 'echolim', default: 10_000, min: 0, max: 1_000_000, meaning: 'echo requests answered in a second', unit: '1/s' },
+  {
+    name: 'echolim',
+    default: 10_000,
+    min: 0,
+    max: 1_000_000,
+    meaning: 'echo requests answered in a second',
+    unit: '1/s',
+  },
 ];
 
 export const ICMP_COUNTERS = {
@@ -88,7 +95,8 @@ export class Icmp {
     c.received++;
     const n = pool.pktlen[m]!;
     if (n < ICMP_HDR_LEN) return this.#drop(m, 'too_short');
-    if ((pool.csum[m]! & (CSUM_L4_OK | M_LOOP)) === 0 && sumChain(pool, m, 0, n) !== 0xffff) return this.#drop(m, 'bad_checksum');
+    if ((pool.csum[m]! & (CSUM_L4_OK | M_LOOP)) === 0 && sumChain(pool, m, 0, n) !== 0xffff)
+      return this.#drop(m, 'bad_checksum');
     if ((m = pool.pullupTo(m, Math.min(n, 128))) === M_NULL) {
       c.nobufs++;
       return;
@@ -116,7 +124,8 @@ export class Icmp {
     const c = this.counters;
     c.echo_received++;
     // RFC 1122 §3.2.2.6 lets a host be silent to echo by broadcast; answering would amplify.
-    if ((pool.csum[m]! & (M_BCAST | M_MCAST)) !== 0 || info.dst.isMulticast || info.src.isUnspecified) return this.#drop(m, 'errors_suppressed');
+    if ((pool.csum[m]! & (M_BCAST | M_MCAST)) !== 0 || info.dst.isMulticast || info.src.isUnspecified)
+      return this.#drop(m, 'errors_suppressed');
     if (!this.#echoes.take()) return this.#drop(m, 'echo_limited');
     const dv = pool.dv;
     const at = pool.off[m]!;

@@ -15,7 +15,14 @@ import type { Stack } from '../stack.js';
 import { notify, RateLimit } from './ctlinput.js';
 import { InAddr, IPPROTO_ICMPV6 } from './in.js';
 import { finish, sumChain, sumPseudo } from './in_cksum.js';
-import { FRAGMENT_HDR_LEN, IP6_HDR_LEN, IPPROTO_DSTOPTS, IPPROTO_FRAGMENT, IPPROTO_HOPOPTS, IPPROTO_ROUTING } from './ip6.js';
+import {
+  FRAGMENT_HDR_LEN,
+  IP6_HDR_LEN,
+  IPPROTO_DSTOPTS,
+  IPPROTO_FRAGMENT,
+  IPPROTO_HOPOPTS,
+  IPPROTO_ROUTING,
+} from './ip6.js';
 
 export const ICMP6_DST_UNREACH = 1;
 export const ICMP6_PACKET_TOO_BIG = 2;
@@ -30,8 +37,22 @@ const ICMP6_HDR_LEN = 8;
 const QUOTE = 1280 - IP6_HDR_LEN - ICMP6_HDR_LEN;
 
 export const ICMP6_SYSCTLS: readonly SysctlRow[] = [
-  { name: 'errppslimit', default: 200, min: 0, max: 1_000_000, meaning: 'error messages sent in a second', unit: '1/s' },
-  { name: 'echolim', default: 10_000, min: 0, max: 1_000_000, meaning: 'echo requests answered in a second', unit: '1/s' },
+  {
+    name: 'errppslimit',
+    default: 200,
+    min: 0,
+    max: 1_000_000,
+    meaning: 'error messages sent in a second',
+    unit: '1/s',
+  },
+  {
+    name: 'echolim',
+    default: 10_000,
+    min: 0,
+    max: 1_000_000,
+    meaning: 'echo requests answered in a second',
+    unit: '1/s',
+  },
 ];
 
 export const ICMP6_COUNTERS = {

@@ -96,7 +96,9 @@ export class InAddr {
     return this.w3 === 0 && (this.family === 4 || (this.w0 === 0 && this.w1 === 0 && this.w2 === 0));
   }
   get isLoopback(): boolean {
-    return this.family === 4 ? this.w3 >>> 24 === 127 : this.w0 === 0 && this.w1 === 0 && this.w2 === 0 && this.w3 === 1;
+    return this.family === 4
+      ? this.w3 >>> 24 === 127
+      : this.w0 === 0 && this.w1 === 0 && this.w2 === 0 && this.w3 === 1;
   }
   get isMulticast(): boolean {
     return this.family === 4 ? this.w3 >>> 28 === 14 : this.w0 >>> 24 === 0xff;

@@ -24,7 +24,8 @@ export function sumRange(dv: DataView, off: number, n: number): number {
       const b = dv.getInt32(off + 4);
       const c = dv.getInt32(off + 8);
       const d = dv.getInt32(off + 12);
-      sum += (a >>> 16) + (a & 0xffff) + (b >>> 16) + (b & 0xffff) + (c >>> 16) + (c & 0xffff) + (d >>> 16) + (d & 0xffff);
+      sum +=
+        (a >>> 16) + (a & 0xffff) + (b >>> 16) + (b & 0xffff) + (c >>> 16) + (c & 0xffff) + (d >>> 16) + (d & 0xffff);
     }
     sum = fold(sum);
   }

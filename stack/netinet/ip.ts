@@ -14,20 +14,11 @@
  * writes length, identification and checksum anew for each packet.
  */
 
-import type { SysctlRow } from '../kern/sysctl.js';
 import { EADDRNOTAVAIL, EHOSTUNREACH, EMSGSIZE, ENOBUFS } from '../kern/errno.js';
 import type { Mbuf } from '../kern/mbuf.js';
-import {
-  CSUM_IP,
-  CSUM_L3_OK,
-  CSUM_SCTP,
-  CSUM_UDP,
-  M_BCAST,
-  M_LOOP,
-  M_MCAST,
-  M_NULL,
-} from '../kern/mbuf.js';
+import { CSUM_IP, CSUM_L3_OK, CSUM_SCTP, CSUM_UDP, M_BCAST, M_LOOP, M_MCAST, M_NULL } from '../kern/mbuf.js';
 import { IpInfo } from '../kern/protosw.js';
+import type { SysctlRow } from '../kern/sysctl.js';
 import { ETHERTYPE_IP } from '../net/ethernet.js';
 import { IFF_LOOPBACK, type Ifnet } from '../net/ifnet.js';
 import type { Route } from '../net/route.js';
@@ -95,7 +86,9 @@ export class Ip {
   constructor(stack: Stack) {
     this.#stack = stack;
     this.#id = stack.random.u32() & 0xffff;
-    this.reassembly = new Reassembly(4, stack.pool, stack.callouts, this.settings, (m, first) => this.#expired(m, first));
+    this.reassembly = new Reassembly(4, stack.pool, stack.callouts, this.settings, (m, first) =>
+      this.#expired(m, first),
+    );
     stack.sysctl.add('net.inet.ip', IP_SYSCTLS, this.settings);
     stack.counters.add('ip', this.counters);
     stack.counters.add('ip.reass', this.reassembly.counters);
@@ -134,10 +127,12 @@ export class Ip {
       if (total < pool.pktlen[m]!) pool.trim(m, total);
     } else {
       // The driver made the train: its lengths are the mbuf's. It cannot be a fragment.
-      if (pool.hdrlen[m]! < hlen || (dv.getUint16(at + 6) & (IP_MF | IP_OFFMASK)) !== 0) return this.#drop(m, 'bad_length');
+      if (pool.hdrlen[m]! < hlen || (dv.getUint16(at + 6) & (IP_MF | IP_OFFMASK)) !== 0)
+        return this.#drop(m, 'bad_length');
       c.trains_received++;
     }
-    if ((pool.csum[m]! & (CSUM_L3_OK | M_LOOP)) === 0 && sumRange(dv, at, hlen) !== 0xffff) return this.#drop(m, 'bad_checksum');
+    if ((pool.csum[m]! & (CSUM_L3_OK | M_LOOP)) === 0 && sumRange(dv, at, hlen) !== 0xffff)
+      return this.#drop(m, 'bad_checksum');
     const info = this.info;
     info.src.read4(dv, at + 12);
     info.dst.read4(dv, at + 16);
@@ -224,7 +219,18 @@ export class Ip {
       return M_NULL;
     }
     const tos = dv.getUint8(at + 1);
-    const whole = this.reassembly.add(m, this.info.src, this.info.dst, dv.getUint16(at + 4), dv.getUint8(at + 9), hlen, from, n, more, tos);
+    const whole = this.reassembly.add(
+      m,
+      this.info.src,
+      this.info.dst,
+      dv.getUint16(at + 4),
+      dv.getUint8(at + 9),
+      hlen,
+      from,
+      n,
+      more,
+      tos,
+    );
     if (whole === M_NULL) return M_NULL;
     this.counters.reassembled++;
     const h = pool.off[whole]!;
@@ -271,7 +277,8 @@ export class Ip {
     const mtu = df ? route.mtu : stack.routes.pmtu(dst, route);
     const seg = pool.segsz[m]!;
     if (seg > 0) {
-      if (!trainFits(pool.pktlen[m]!, pool.hdrlen[m]!, seg, IP_HDR_LEN, pool.csum[m]!, ifp, mtu)) return this.#split(m, src, dst, proto, tos, df, ttl);
+      if (!trainFits(pool.pktlen[m]!, pool.hdrlen[m]!, seg, IP_HDR_LEN, pool.csum[m]!, ifp, mtu))
+        return this.#split(m, src, dst, proto, tos, df, ttl);
       this.counters.trains_sent++;
     } else if (pool.pktlen[m]! + IP_HDR_LEN > mtu) {
       if (df || pool.pktlen[m]! + IP_HDR_LEN > IP_MAXPACKET) {
@@ -287,7 +294,17 @@ export class Ip {
   }
 
   /** Prepends the header and gives the packet to dlil. */
-  #emit(m: Mbuf, route: Route, src: InAddr, dst: InAddr, proto: number, tos: number, ttl: number, frag: number, id: number): number {
+  #emit(
+    m: Mbuf,
+    route: Route,
+    src: InAddr,
+    dst: InAddr,
+    proto: number,
+    tos: number,
+    ttl: number,
+    frag: number,
+    id: number,
+  ): number {
     const pool = this.#stack.pool;
     const ifp = route.ifp;
     m = pool.prepend(m, IP_HDR_LEN);
@@ -311,7 +328,16 @@ export class Ip {
     } else {
       const s = src.w3;
       const d = dst.w3;
-      const sum = (0x4500 | tos) + total + id + frag + ((ttl << 8) | proto) + (s >>> 16) + (s & 0xffff) + (d >>> 16) + (d & 0xffff);
+      const sum =
+        (0x4500 | tos) +
+        total +
+        id +
+        frag +
+        ((ttl << 8) | proto) +
+        (s >>> 16) +
+        (s & 0xffff) +
+        (d >>> 16) +
+        (d & 0xffff);
       dv.setUint16(at + 10, ~fold(sum) & 0xffff);
     }
     return this.#stack.interfaces.output(ifp, m, ETHERTYPE_IP, route.gateway ?? dst);
@@ -346,7 +372,16 @@ export class Ip {
   }
 
   /** RFC 791 §3.2, fragmentation at the source. The checksums of the layers above are finished first. */
-  #fragment(m: Mbuf, route: Route, src: InAddr, dst: InAddr, proto: number, tos: number, ttl: number, mtu: number): number {
+  #fragment(
+    m: Mbuf,
+    route: Route,
+    src: InAddr,
+    dst: InAddr,
+    proto: number,
+    tos: number,
+    ttl: number,
+    mtu: number,
+  ): number {
     if (!this.#checksums(m, src, dst, proto, undefined)) return -ENOBUFS;
     const pool = this.#stack.pool;
     const total = pool.pktlen[m]!;
@@ -432,7 +467,14 @@ export function cutSegment(stack: Stack, m: Mbuf, at: number, proto: number): Mb
  * in_delayed_cksum: computes the checksums that were left to a card that cannot do them (`hwassist`). A UDP checksum that
  * the card does stays zero: it fills in the whole, pseudo-header included. SCTP's CRC32c is asked of the SCTP extension; false when it is not there to do it.
  */
-export function delayedChecksums(stack: Stack, m: Mbuf, src: InAddr, dst: InAddr, proto: number, hwassist: number): boolean {
+export function delayedChecksums(
+  stack: Stack,
+  m: Mbuf,
+  src: InAddr,
+  dst: InAddr,
+  proto: number,
+  hwassist: number,
+): boolean {
   const pool = stack.pool;
   const todo = pool.csum[m]!;
   if ((todo & CSUM_SCTP & ~hwassist) !== 0) {
@@ -450,4 +492,3 @@ export function delayedChecksums(stack: Stack, m: Mbuf, src: InAddr, dst: InAddr
   }
   return true;
 }
-

@@ -43,7 +43,14 @@ export const IP6_SYSCTLS: readonly SysctlRow[] = [
   { name: 'hlim', default: 64, min: 1, max: 255, meaning: 'hop limit of packets that we send' },
   { name: 'maxfragpackets', default: 64, min: 0, max: 1024, meaning: 'datagrams in reassembly at a time' },
   { name: 'maxfragsperpacket', default: 64, min: 1, max: 256, meaning: 'fragments of one datagram' },
-  { name: 'fragttl', default: 60, min: 1, max: 255, meaning: 'time that a datagram may take to arrive (RFC 8200 section 4.5)', unit: 's' },
+  {
+    name: 'fragttl',
+    default: 60,
+    min: 1,
+    max: 255,
+    meaning: 'time that a datagram may take to arrive (RFC 8200 section 4.5)',
+    unit: 's',
+  },
 ];
 
 export const IP6_COUNTERS = {
@@ -180,7 +187,11 @@ export class Ip6 {
       pool.csum[m]! |= M_MCAST;
       return true;
     }
-    if ((pool.csum[m]! & (M_BCAST | M_MCAST)) === 0 && !dst.isLinkLocal && this.#stack.interfaces.ownerOf(dst) !== undefined)
+    if (
+      (pool.csum[m]! & (M_BCAST | M_MCAST)) === 0 &&
+      !dst.isLinkLocal &&
+      this.#stack.interfaces.ownerOf(dst) !== undefined
+    )
       return true;
     return this.#refuse(m, 'not_mine');
   }
@@ -199,7 +210,9 @@ export class Ip6 {
   }
 
   #isExtension(next: number): boolean {
-    return next === IPPROTO_HOPOPTS || next === IPPROTO_ROUTING || next === IPPROTO_FRAGMENT || next === IPPROTO_DSTOPTS;
+    return (
+      next === IPPROTO_HOPOPTS || next === IPPROTO_ROUTING || next === IPPROTO_FRAGMENT || next === IPPROTO_DSTOPTS
+    );
   }
 
   /**
@@ -293,7 +306,8 @@ export class Ip6 {
     }
     if (n === 0) return this.#gone(m, 'fragments_dropped');
     if (more && (n & 7) !== 0) return this.#problem(m, 'fragments_dropped', PARAM_HEADER, 4);
-    if (from + n + hlen - IP6_HDR_LEN > IP_MAXPACKET) return this.#problem(m, 'fragments_dropped', PARAM_HEADER, this.#at + 2);
+    if (from + n + hlen - IP6_HDR_LEN > IP_MAXPACKET)
+      return this.#problem(m, 'fragments_dropped', PARAM_HEADER, this.#at + 2);
     const { src, dst, tos } = this.info;
     const whole = this.reassembly.add(m, src, dst, dv.getInt32(h + 4), next, hlen, from, n, more, tos);
     if (whole === M_NULL) return M_NULL;
@@ -342,7 +356,15 @@ export class Ip6 {
    * Sends a transport packet or train. As Ip.output; without `df` what is larger than the path's MTU is fragmented here,
    * as IPv6 routers do not.
    */
-  output(m: Mbuf, src: InAddr, dst: InAddr, proto: number, tos: number, df: boolean, hlim = this.settings.hlim): number {
+  output(
+    m: Mbuf,
+    src: InAddr,
+    dst: InAddr,
+    proto: number,
+    tos: number,
+    df: boolean,
+    hlim = this.settings.hlim,
+  ): number {
     const stack = this.#stack;
     const pool = stack.pool;
     const route = stack.routes.lookupFrom(src, dst);
@@ -361,7 +383,8 @@ export class Ip6 {
     const mtu = df ? route.mtu : stack.routes.pmtu(dst, route);
     const seg = pool.segsz[m]!;
     if (seg > 0) {
-      if (!trainFits(pool.pktlen[m]!, pool.hdrlen[m]!, seg, IP6_HDR_LEN, pool.csum[m]!, ifp, mtu)) return this.#split(m, src, dst, proto, tos, df, hlim);
+      if (!trainFits(pool.pktlen[m]!, pool.hdrlen[m]!, seg, IP6_HDR_LEN, pool.csum[m]!, ifp, mtu))
+        return this.#split(m, src, dst, proto, tos, df, hlim);
       this.counters.trains_sent++;
     } else if (pool.pktlen[m]! + IP6_HDR_LEN > mtu) {
       if (df || pool.pktlen[m]! > IP_MAXPACKET) {
@@ -381,7 +404,16 @@ export class Ip6 {
     return this.#emit(m, ifp, src, dst, dst, proto, 0, hlim);
   }
 
-  #emit(m: Mbuf, ifp: Ifnet, src: InAddr, dst: InAddr, nexthop: InAddr, proto: number, tos: number, hlim: number): number {
+  #emit(
+    m: Mbuf,
+    ifp: Ifnet,
+    src: InAddr,
+    dst: InAddr,
+    nexthop: InAddr,
+    proto: number,
+    tos: number,
+    hlim: number,
+  ): number {
     const pool = this.#stack.pool;
     const payload = pool.pktlen[m]!;
     m = pool.prepend(m, IP6_HDR_LEN);
@@ -425,7 +457,16 @@ export class Ip6 {
     return result;
   }
 
-  #fragment(m: Mbuf, route: Route, src: InAddr, dst: InAddr, proto: number, tos: number, hlim: number, mtu: number): number {
+  #fragment(
+    m: Mbuf,
+    route: Route,
+    src: InAddr,
+    dst: InAddr,
+    proto: number,
+    tos: number,
+    hlim: number,
+    mtu: number,
+  ): number {
     if (!this.#checksums(m, src, dst, proto, undefined)) return -ENOBUFS;
     const pool = this.#stack.pool;
     const total = pool.pktlen[m]!;

@@ -34,7 +34,13 @@ const OPT_LEN = 8;
 
 export const ND6_SYSCTLS: readonly SysctlRow[] = [
   { name: 'auto_linklocal', default: 1, min: 0, max: 1, meaning: 'give interfaces a link-local address' },
-  { name: 'dad_count', default: 1, min: 0, max: 16, meaning: 'probes for a duplicate of a new address (RFC 4862 section 5.1)' },
+  {
+    name: 'dad_count',
+    default: 1,
+    min: 0,
+    max: 16,
+    meaning: 'probes for a duplicate of a new address (RFC 4862 section 5.1)',
+  },
 ];
 
 export const ND6_COUNTERS = {
@@ -100,10 +106,15 @@ export class Nd6 {
     // RFC 4861 §7.1: 255 shows that no router has touched it.
     if (info.ttl !== 255) return this.#drop(m, 'bad_hop_limit');
     const ifp = info.ifp!;
-    if (dv.getUint8(at + 1) !== 0 || pool.pktlen[m]! < ND_LEN || (ifp.flags & (IFF_NOARP | IFF_LOOPBACK)) !== 0) return this.#drop(m, 'malformed');
+    if (dv.getUint8(at + 1) !== 0 || pool.pktlen[m]! < ND_LEN || (ifp.flags & (IFF_NOARP | IFF_LOOPBACK)) !== 0)
+      return this.#drop(m, 'malformed');
     const target = this.#target.read6(dv, at + 8);
     if (target.isMulticast) return this.#drop(m, 'malformed');
-    const option = this.#linkOption(at + ND_LEN, at + pool.pktlen[m]!, type === ND_NEIGHBOR_SOLICIT ? ND_OPT_SOURCE : ND_OPT_TARGET);
+    const option = this.#linkOption(
+      at + ND_LEN,
+      at + pool.pktlen[m]!,
+      type === ND_NEIGHBOR_SOLICIT ? ND_OPT_SOURCE : ND_OPT_TARGET,
+    );
     if (option < 0) return this.#drop(m, 'malformed');
     if (option > 0) {
       readMac(dv, option, this.#mac);
@@ -149,9 +160,16 @@ export class Nd6 {
       this.counters.not_on_link++;
       return;
     }
-    if (hasMac) this.table.learn(ifp, info.src, this.#mac, true, false);
     // RFC 4429 §3.3: an optimistic address does not override.
-    this.#advert(ifp, target, info.src, NA_SOLICITED | (tentative ? 0 : NA_OVERRIDE));
+    const override = tentative ? 0 : NA_OVERRIDE;
+    if (hasMac) this.table.learn(ifp, info.src, this.#mac, true, false);
+    else if (!this.table.knows(ifp, info.src)) {
+      // An optimistic neighbour asks without saying where it is. If we are optimistic too, asking it in turn would get us
+      // the same question back: tell everybody instead (an unsolicited advertisement, RFC 4861 §7.2.6).
+      this.#advert(ifp, target, ALL_NODES, override);
+      return;
+    }
+    this.#advert(ifp, target, info.src, NA_SOLICITED | override);
   }
 
   #advertised(ifp: Ifnet, info: IpInfo, target: InAddr, hasMac: boolean, flags: number): void {
@@ -214,7 +232,8 @@ export class Nd6 {
   #usable(ifp: Ifnet, usable: boolean): void {
     if (!usable || (ifp.flags & (IFF_NOARP | IFF_LOOPBACK)) !== 0) return;
     const addresses = ifp.addresses.filter(a => a.addr.family === 6).map(a => a.addr);
-    if (this.settings.auto_linklocal !== 0 && !addresses.some(a => a.isLinkLocal)) this.#stack.interfaces.addAddress(ifp, linkLocal(ifp.mac), 64);
+    if (this.settings.auto_linklocal !== 0 && !addresses.some(a => a.isLinkLocal))
+      this.#stack.interfaces.addAddress(ifp, linkLocal(ifp.mac), 64);
     for (const a of addresses) this.#begin(ifp, a);
   }
 
@@ -233,7 +252,12 @@ export class Nd6 {
   #begin(ifp: Ifnet, addr: InAddr): void {
     this.#settle(ifp, addr);
     if (this.settings.dad_count === 0) return;
-    const t: Tentative = { ifp, addr: addr.clone(), timer: new Callout(() => this.#probe(t)), left: this.settings.dad_count };
+    const t: Tentative = {
+      ifp,
+      addr: addr.clone(),
+      timer: new Callout(() => this.#probe(t)),
+      left: this.settings.dad_count,
+    };
     this.#tentative.push(t);
     this.#probe(t);
   }
@@ -245,7 +269,8 @@ export class Nd6 {
       return;
     }
     this.#stack.callouts.reset(t.timer, SEC);
-    if (this.#send(t.ifp, ND_NEIGHBOR_SOLICIT, 0, t.addr, ANY6, this.#solicitedNode(t.addr), 0)) this.counters.solicits_sent++;
+    if (this.#send(t.ifp, ND_NEIGHBOR_SOLICIT, 0, t.addr, ANY6, this.#solicitedNode(t.addr), 0))
+      this.counters.solicits_sent++;
   }
   /** Ends the probation of an address. */
   #settle(ifp: Ifnet, addr: InAddr): void {
@@ -282,7 +307,7 @@ export class Nd6 {
     g.w0 = 0xff020000 | 0;
     g.w1 = 0;
     g.w2 = 1;
-    g.w3 = (0xff000000 | (addr.w3 & 0xffffff)) | 0;
+    g.w3 = 0xff000000 | (addr.w3 & 0xffffff) | 0;
     return g;
   }
 

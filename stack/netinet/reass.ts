@@ -9,7 +9,7 @@
 import { Callout, type CalloutWheel } from '../kern/callout.js';
 import { SEC } from '../kern/clock.js';
 import type { Mbuf, MbufPool } from '../kern/mbuf.js';
-import { CSUM_SCTP_BAD, CSUM_SCTP_OK, CSUM_L4_OK, M_BCAST, M_MCAST, M_NULL } from '../kern/mbuf.js';
+import { CSUM_L4_OK, CSUM_SCTP_BAD, CSUM_SCTP_OK, M_BCAST, M_MCAST, M_NULL } from '../kern/mbuf.js';
 import { InAddr } from './in.js';
 
 /** Fragments held by one family's reassembly, of all datagrams together. */
@@ -45,7 +45,16 @@ class Datagram {
 }
 
 export class Reassembly {
-  readonly counters = { started: 0, completed: 0, timeouts: 0, overlaps: 0, duplicates: 0, too_many: 0, inconsistent: 0, bad_ecn: 0 };
+  readonly counters = {
+    started: 0,
+    completed: 0,
+    timeouts: 0,
+    overlaps: 0,
+    duplicates: 0,
+    too_many: 0,
+    inconsistent: 0,
+    bad_ecn: 0,
+  };
   /** TOS of the datagram that `add` completed: ECN is congestion-experienced if any fragment's was (RFC 3168 §5.3). */
   tos = 0;
   readonly #family: 4 | 6;
@@ -86,7 +95,18 @@ export class Reassembly {
    * Takes ownership. Returns the whole datagram behind the first fragment's headers, or M_NULL.
    * The caller has checked that n > 0, that n is a multiple of 8 if `more`, and that the whole fits 65,535.
    */
-  add(m: Mbuf, src: InAddr, dst: InAddr, id: number, proto: number, hlen: number, from: number, n: number, more: boolean, tos: number): Mbuf {
+  add(
+    m: Mbuf,
+    src: InAddr,
+    dst: InAddr,
+    id: number,
+    proto: number,
+    hlen: number,
+    from: number,
+    n: number,
+    more: boolean,
+    tos: number,
+  ): Mbuf {
     let d = this.#find(src, dst, id, proto);
     const to = from + n;
     if (d === undefined) {
@@ -148,8 +168,8 @@ export class Reassembly {
   }
 
   #find(src: InAddr, dst: InAddr, id: number, proto: number): Datagram | undefined {
+    // IPv6 identifies by addresses and identification alone (RFC 8200 §4.5).
     for (const d of this.#datagrams)
-      // IPv6 identifies by addresses and identification alone (RFC 8200 §4.5).
       if (d.id === id && (this.#family === 6 || d.proto === proto) && d.src.equals(src) && d.dst.equals(dst)) return d;
     return undefined;
   }

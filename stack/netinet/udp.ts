@@ -27,9 +27,29 @@ export const EPHEMERAL_LAST = 65535;
 export type UdpTunnel = (m: Mbuf, info: IpInfo) => void;
 
 export const UDP_SYSCTLS: readonly SysctlRow[] = [
-  { name: 'checksum', default: 1, min: 0, max: 1, meaning: 'compute checksums over IPv4 (over IPv6 always, RFC 8200 section 8.1)' },
-  { name: 'recvspace', default: 262144, min: 1024, max: 16777216, meaning: 'receive buffer of a new socket', unit: 'bytes' },
-  { name: 'maxdgram', default: 65507, min: 512, max: 65507, meaning: 'largest datagram that a socket sends', unit: 'bytes' },
+  {
+    name: 'checksum',
+    default: 1,
+    min: 0,
+    max: 1,
+    meaning: 'compute checksums over IPv4 (over IPv6 always, RFC 8200 section 8.1)',
+  },
+  {
+    name: 'recvspace',
+    default: 262144,
+    min: 1024,
+    max: 16777216,
+    meaning: 'receive buffer of a new socket',
+    unit: 'bytes',
+  },
+  {
+    name: 'maxdgram',
+    default: 65507,
+    min: 512,
+    max: 65507,
+    meaning: 'largest datagram that a socket sends',
+    unit: 'bytes',
+  },
 ];
 
 export const UDP_COUNTERS = {
@@ -120,7 +140,8 @@ export class Udp {
     }
     const port = dv.getUint16(at + 2);
     const tunnel = this.#tunnels.get(port);
-    if ((pool.csum[m]! & (CSUM_L4_OK | M_LOOP)) === 0 && !this.#verify(m, info, at, train, tunnel !== undefined)) return;
+    if ((pool.csum[m]! & (CSUM_L4_OK | M_LOOP)) === 0 && !this.#verify(m, info, at, train, tunnel !== undefined))
+      return;
     if (tunnel !== undefined) {
       c.tunnelled_in++;
       info.udpSrc = dv.getUint16(at);
@@ -179,7 +200,9 @@ export class Udp {
     this.counters.sent++;
     if (this.#tunnels.has(srcPort)) this.counters.tunnelled_out++;
     const { ip, ip6 } = this.#stack;
-    return dst.family === 4 ? ip.output(m, src, dst, IPPROTO_UDP, tos, df) : ip6.output(m, src, dst, IPPROTO_UDP, tos, df);
+    return dst.family === 4
+      ? ip.output(m, src, dst, IPPROTO_UDP, tos, df)
+      : ip6.output(m, src, dst, IPPROTO_UDP, tos, df);
   }
 
   #drop(m: Mbuf, why: keyof typeof UDP_COUNTERS): void {

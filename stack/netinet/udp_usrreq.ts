@@ -39,7 +39,7 @@ import {
 } from '../kern/socket.js';
 import type { Stack } from '../stack.js';
 import { InAddr } from './in.js';
-import { EPHEMERAL_FIRST, EPHEMERAL_LAST, type Udp, UDP_HDR_LEN } from './udp.js';
+import { EPHEMERAL_FIRST, EPHEMERAL_LAST, UDP_HDR_LEN, type Udp } from './udp.js';
 
 /** Datagrams that a socket's buffer holds at most, however short. */
 const MAX_QUEUED = 512;
@@ -192,7 +192,11 @@ export class UdpSockets {
     if (!Number.isInteger(port) || port < 0 || port > 65535) return -EINVAL;
     if (addr !== undefined) {
       if (addr.family !== pcb.family) return -EAFNOSUPPORT;
-      if (!addr.isUnspecified && this.#stack.interfaces.ownerOf(addr) === undefined && !(addr.family === 4 && addr.isLoopback))
+      if (
+        !addr.isUnspecified &&
+        this.#stack.interfaces.ownerOf(addr) === undefined &&
+        !(addr.family === 4 && addr.isLoopback)
+      )
         return -EADDRNOTAVAIL;
     }
     const any = addr === undefined || addr.isUnspecified;

@@ -98,6 +98,9 @@ export class Association {
   /** Where new data goes now: the primary, or an alternate while that is not usable. */
   current!: Path;
   errors = 0;
+  /** HEARTBEATs to unconfirmed paths in the round that began then: at most HB.Max.Burst (§5.4). */
+  probes = 0;
+  probesSince = Number.NEGATIVE_INFINITY;
   /** Addresses we told the peer; undefined: whatever the packet leaves with. */
   localAddresses: InAddr[] = [];
 
@@ -150,6 +153,9 @@ export class Association {
   tsnMap: Uint8Array = NO_MAP;
   readonly dups: number[] = [];
   sackDue = false;
+  /** Lowest TSN in the packet being processed, for ECNE (RFC 4960 appendix A). */
+  packetTsn = 0;
+  packetHasTsn = false;
   /** Packets with DATA since the last SACK. */
   packetsSinceSack = 0;
   /** A gap was there when the last SACK was sent. */

@@ -50,6 +50,10 @@ export class Path {
 
   // What the SACK being processed has done, reset by each SACK.
   netAck = 0;
+  /** Of netAck: what was sent once only, so that there is no doubt about the path (Karn). */
+  netAckOnce = 0;
+  /** The earliest TSN outstanding on the path was acknowledged (§6.3.2 R3). */
+  earliestAcked = false;
   /** Flight size before the SACK: the window was fully used if this reached cwnd. */
   flightBefore = 0;
 
@@ -71,6 +75,8 @@ export class Path {
   lastHeartbeatAck: Nanos = 0;
   /** Time of the last chunk sent that could measure the round trip: heartbeats go to idle paths only. */
   lastUsed: Nanos = 0;
+  /** Time of the last DATA chunk sent: a window not used for long shrinks (§7.2.1). */
+  lastData: Nanos = 0;
 
   readonly t3: Callout;
   readonly hb: Callout;

@@ -475,7 +475,7 @@ export class TsnReceiver {
   }
   /** The reader has made room: tell when it is worth a SACK (an eighth of the buffer). */
   readerAdvanced(a: Association): void {
-    if (a.dead || !a.established) return;
+    if (a.sackDue || a.dead || !a.established) return;
     const s = this.#s;
     const w = this.window(a);
     if (w - a.toldRwnd < a.endpoint.rcvLimit >> 3) return;
@@ -496,7 +496,11 @@ export class TsnReceiver {
   }
   /** Before the next packet of a batch is looked at: a SACK that the last one made due goes out as it stands now. */
   beforePacket(a: Association): void {
-    if (a.sackDue) sendSack(this.#s, a);
+    if (!a.sackDue) return;
+    // Each in a packet of its own: the peer counts packets (Max.Burst), and equal ones travel as a train.
+    this.#s.builder.close();
+    sendSack(this.#s, a);
+    this.#s.builder.close();
   }
 
   /** Bytes of the SACK chunk if it is to fit into `room`; 0 = not even without gap blocks. */

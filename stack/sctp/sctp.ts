@@ -40,6 +40,7 @@ export class Sctp {
 
   readonly endpoints = new Set<Endpoint>();
   readonly #ports = new Map<number, Endpoint[]>();
+  /** By our tag as a signed number: an unsigned one above 2^31 would be an object each time it is looked up. */
   readonly #tags = new Map<number, Association>();
   /** Paths by hash of (peer address, ports). */
   readonly #peers = new Map<number, Path[]>();
@@ -161,14 +162,14 @@ export class Sctp {
   // Associations.
 
   addAssociation(a: Association): void {
-    this.#tags.set(a.myTag, a);
+    this.#tags.set(a.myTag | 0, a);
     a.endpoint.asocs.set(a.id, a);
   }
   /** Gives an association another tag of ours (restart, collision). */
   retag(a: Association, tag: Vtag): void {
-    if (this.#tags.get(a.myTag) === a) this.#tags.delete(a.myTag);
+    if (this.#tags.get(a.myTag | 0) === a) this.#tags.delete(a.myTag | 0);
     a.myTag = tag;
-    this.#tags.set(tag, a);
+    this.#tags.set(tag | 0, a);
   }
   addPeer(p: Path): void {
     const key = peerKey(p.addr, p.asoc.localPort, p.asoc.peerPort);
@@ -185,13 +186,13 @@ export class Sctp {
     if (list.length === 0) this.#peers.delete(key);
   }
   removeAssociation(a: Association): void {
-    if (this.#tags.get(a.myTag) === a) this.#tags.delete(a.myTag);
+    if (this.#tags.get(a.myTag | 0) === a) this.#tags.delete(a.myTag | 0);
     for (const p of a.paths) this.removePeer(p);
     a.endpoint.asocs.delete(a.id);
     if (a.peerTag !== 0) this.#holdTag(a.myTag);
   }
   byTag(tag: number): Association | undefined {
-    return this.#tags.get(tag);
+    return this.#tags.get(tag | 0);
   }
   /** The path of an association by the peer's address and both ports; `dst` is our address, which its endpoint must own. */
   byAddress(src: InAddr, dst: InAddr, localPort: number, peerPort: number): Path | undefined {
@@ -216,7 +217,7 @@ export class Sctp {
   newTag(): Vtag {
     for (;;) {
       const t = this.stack.random.u32() >>> 0;
-      if (t !== 0 && !this.#tags.has(t) && !this.#timeWait.has(t)) return vtag(t);
+      if (t !== 0 && !this.#tags.has(t | 0) && !this.#timeWait.has(t)) return vtag(t);
     }
   }
   #holdTag(tag: number): void {

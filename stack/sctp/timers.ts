@@ -31,13 +31,26 @@ export function measureRtt(p: Path, sample: number): void {
     p.rttvar += (Math.abs(p.srtt - r) - p.rttvar) / 4;
     p.srtt += (r - p.srtt) / 8;
   }
+  setRto(p);
+}
+
+/** RTO from what was measured, within its bounds (C6, C7). */
+function setRto(p: Path): void {
   const rto = p.srtt + Math.max(4 * p.rttvar, GRANULARITY);
   const a = p.asoc;
   p.rto = Math.min(Math.max(rto, a.rtoMin * MSEC), a.rtoMax * MSEC);
   p.backedOff = false;
 }
 
-function backOff(p: Path): void {
+/** The path answers: what back-off made of the RTO is undone, before there is a new sample (§6.3.1 C7's note, facts part 4). */
+export function undoBackOff(p: Path): void {
+  if (!p.backedOff) return;
+  if (p.srtt > 0) setRto(p);
+  else p.rto = p.asoc.rtoInitial * MSEC;
+  p.backedOff = false;
+}
+
+export function backOff(p: Path): void {
   p.rto = Math.min(p.rto * 2, p.asoc.rtoMax * MSEC); // §6.3.3 E2
   p.backedOff = true;
 }
@@ -124,6 +137,11 @@ function autocloseExpired(s: Sctp, a: Association): void {
 /** T3 (§6.3.3): everything outstanding on the path is lost; back off, count, retransmit on an alternate. */
 export function t3Expired(s: Sctp, p: Path): void {
   const a = p.asoc;
+  if (a.state === 'COOKIE_ECHOED') {
+    // T1 governs: data bundled with the COOKIE ECHO goes again with it, and its loss is counted there.
+    armT3(s, p);
+    return;
+  }
   s.stats.sctps_timeoutdata++;
   const probing = a.probing;
   if (!probing) {
@@ -132,20 +150,24 @@ export function t3Expired(s: Sctp, p: Path): void {
   }
   backOff(p);
   markLost(s, a, p);
-  if (countError(s, a, p, 'data was not acknowledged in time')) return;
+  if (probing) {
+    // §6.1 A: a window probe that is not taken says nothing against the path; only silence ends the association.
+    if (countSilence(s, a, 'zero-window probes were not answered')) return;
+  } else if (countError(s, a, p, 'data was not acknowledged in time')) return;
   choosePath(s, a);
   redirect(s, a, p);
-  if (a.resend > 0 && !p.t3.pending && a.current === p) armT3(s, p);
   s.markDirty(a);
 }
 
-/** Everything in flight on a path is marked for retransmission (E3). */
+/** Everything in flight on a path is marked for retransmission (E3). Nothing is in flight there then, so T3 stops. */
 export function markLost(s: Sctp, a: Association, p: Path): void {
   const chunks = s.chunks;
+  s.stack.callouts.stop(p.t3);
   for (let t = (a.cumAcked + 1) | 0; tsnGt(a.nextTsn, t); t = (t + 1) | 0) {
     const m = a.ring[t & a.ringMask]!;
     if (m === 0 || chunks.path[m] !== p.id || chunks.state[m] !== CHUNK_SENT) continue;
     chunks.state[m] = CHUNK_RESEND;
+    chunks.fast[m] = 0;
     if (chunks.timed[m] === 1) {
       chunks.timed[m] = 0;
       p.rttWanted = true;
@@ -171,6 +193,8 @@ function redirect(s: Sctp, a: Association, from: Path): void {
       break;
     }
   }
+  // All are down: the one that choosePath tries next, so that each has its turn.
+  if (to === undefined && a.current !== from) to = a.current;
   if (to === undefined) return;
   for (let t = (a.cumAcked + 1) | 0; tsnGt(a.nextTsn, t); t = (t + 1) | 0) {
     const m = a.ring[t & a.ringMask]!;
@@ -180,10 +204,20 @@ function redirect(s: Sctp, a: Association, from: Path): void {
 
 /** One more error of a path and of the association (§8.1, §8.2). True when the association has ended by it. */
 export function countError(s: Sctp, a: Association, p: Path, what: string): boolean {
+  countPathError(s, p, what);
+  if (p.state === 'unconfirmed') return false; // errors of an unconfirmed path do not count against the association
+  return countSilence(s, a, what);
+}
+
+/** One more error of a path alone (§8.2). */
+export function countPathError(s: Sctp, p: Path, what: string): void {
   p.errors++;
   if (p.errors > p.maxErrors && p.state === 'active')
     pathFailed(s, p, reason(`${what} ${p.errors} times in a row`, '§8.2'));
-  if (p.state === 'unconfirmed') return false; // errors of an unconfirmed path do not count against the association
+}
+
+/** One more error of the association alone (§8.1). True when it has ended by it. */
+function countSilence(s: Sctp, a: Association, what: string): boolean {
   a.errors++;
   if (a.errors <= a.maxRxt) return false;
   const why = reason(`${what}; ${a.errors} errors in a row on the association`, '§8.1');

@@ -44,6 +44,8 @@ export interface AssocListing extends AssocStatus {
 export interface SctpKext extends Kext {
   /** All associations, with their paths. Empty while not loaded. */
   associations(): AssocListing[];
+  /** The protocol's own state, for tests and debuggers; undefined while not loaded. */
+  readonly sctp: Sctp | undefined;
   /** Listening endpoints: port and addresses (empty = any). */
   listeners(): { port: number; style: string; addresses: string[] }[];
 }
@@ -131,6 +133,9 @@ export function sctpKext(options: SctpKextOptions = {}): SctpKext {
 
   return {
     manifest,
+    get sctp() {
+      return sctp;
+    },
     start,
     stop: () => {
       if (sctp !== undefined && sctp.endpoints.size > 0) return -EBUSY;

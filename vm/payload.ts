@@ -1,4 +1,4 @@
-// The payload that usrsctp-peer sends, so that the other end can be TypeScript: byte number i of the whole stream of
+// The payload that the peer programs of vm/sctp-peer.h send, so that the other end can be TypeScript: byte number i of the whole stream of
 // messages is table[i mod 65521], the table being the low bytes of xorshift32 started at 1.
 
 /** Length of the pattern before it repeats; a prime, so no two messages near each other are alike. */
