@@ -2,16 +2,20 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Appliance, type ApplianceConfig, ApplianceError, type CardConfig, SystemRandom } from './appliance.js';
+import { Appliance, type ApplianceConfig, type ApplianceError, type CardConfig, SystemRandom } from './appliance.js';
 import { Simulation } from './simulation.js';
 import { AsyncSocket, sockaddr, sockaddrs } from './sockets/index.js';
 import { EAGAIN, EPROTONOSUPPORT } from './stack/kern/errno.js';
 import { SOCK_DGRAM, SOCK_STREAM } from './stack/kern/protosw.js';
 import { RecvInfo, Socket } from './stack/kern/socket.js';
 import { AF_INET, InAddr, IPPROTO_SCTP, IPPROTO_UDP } from './stack/netinet/in.js';
-import { SCTP_GET_PATHS, type PathInfo, SCTP_PEER_ADDR_PARAMS, SCTP_RTOINFO, SPP_HB_ENABLE } from './stack/sctp/api.js';
+import { type PathInfo, SCTP_GET_PATHS, SCTP_PEER_ADDR_PARAMS, SCTP_RTOINFO, SPP_HB_ENABLE } from './stack/sctp/api.js';
 
-const card = (port: string, address: string, more: Partial<CardConfig> = {}): CardConfig => ({ port, addresses: [address], ...more });
+const card = (port: string, address: string, more: Partial<CardConfig> = {}): CardConfig => ({
+  port,
+  addresses: [address],
+  ...more,
+});
 const idle = { small: 0, cluster: 0, jumbo: 0 };
 
 /** Two appliances on one cable, their links up. */
@@ -106,7 +110,9 @@ async function transfer(sim: Simulation, a: Appliance, b: Appliance, count: numb
   assert.ok(await sim.runAsync(() => done, { virtual: 600e9 }), 'the transfer did not end');
   await all;
   listener.close();
-  assert.ok(await sim.runAsync(() => a.sctp()!.references().length + b.sctp()!.references().length === 0, { virtual: 60e9 }));
+  assert.ok(
+    await sim.runAsync(() => a.sctp()!.references().length + b.sctp()!.references().length === 0, { virtual: 60e9 }),
+  );
   return received;
 }
 
@@ -137,7 +143,8 @@ test('a bad cable: lost, doubled, reordered and damaged packets, and everything 
 
 test('pulling the cable of the first path moves the traffic to the second, and back', async () => {
   const sim = new Simulation(5);
-  const make = (n: number) => sim.create({ cards: [card('wire:x', `10.0.0.${n}/24`), card('wire:y', `10.0.1.${n}/24`)], kexts: ['SCTP'] });
+  const make = (n: number) =>
+    sim.create({ cards: [card('wire:x', `10.0.0.${n}/24`), card('wire:y', `10.0.1.${n}/24`)], kexts: ['SCTP'] });
   const a = make(1);
   const b = make(2);
   sim.run(() => [...a.cards, ...b.cards].every(c => c.ifp.running), { rounds: 100 });
@@ -145,7 +152,14 @@ test('pulling the cable of the first path moves the traffic to the second, and b
   const socket = AsyncSocket.create(a);
   for (const s of [listener, socket]) {
     s.setsockopt(IPPROTO_SCTP, SCTP_RTOINFO, { assocId: 0, initial: 200, min: 100, max: 400 });
-    s.setsockopt(IPPROTO_SCTP, SCTP_PEER_ADDR_PARAMS, { assocId: 0, hbInterval: 200, pathMaxRxt: 1, pathMtu: 0, flags: SPP_HB_ENABLE, dscp: 0 });
+    s.setsockopt(IPPROTO_SCTP, SCTP_PEER_ADDR_PARAMS, {
+      assocId: 0,
+      hbInterval: 200,
+      pathMaxRxt: 1,
+      pathMtu: 0,
+      flags: SPP_HB_ENABLE,
+      dscp: 0,
+    });
   }
   listener.bind(...sockaddrs(['10.0.0.2', '10.0.1.2'], 7));
   listener.listen();
@@ -155,7 +169,9 @@ test('pulling the cable of the first path moves the traffic to the second, and b
   });
   assert.ok(await sim.runAsync(() => up, { virtual: 10e9 }));
   const paths = () => socket.getsockopt(IPPROTO_SCTP, SCTP_GET_PATHS, 0) as PathInfo[];
-  assert.ok(await sim.runAsync(() => paths().length === 2 && paths().every(p => p.state === 'active'), { virtual: 10e9 }));
+  assert.ok(
+    await sim.runAsync(() => paths().length === 2 && paths().every(p => p.state === 'active'), { virtual: 10e9 }),
+  );
   const accepted = await listener.accept();
   const buf = Buffer.alloc(1000);
   const send = async () => {
@@ -219,7 +235,10 @@ test('power: off and on again, sleep and wake; the interface comes back', async 
     assert.ok(!ping());
     assert.throws(() => a.link('nke0', false), /power it up first/);
     a.power('nke0', 'D0');
-    assert.ok(sim.run(() => ifp.running, { virtual: 1e9 }), state);
+    assert.ok(
+      sim.run(() => ifp.running, { virtual: 1e9 }),
+      state,
+    );
     assert.ok(ping(), state);
   }
   a.power('nke0', 'D3hot');
@@ -250,15 +269,34 @@ test('up and down, as often as one likes', async () => {
 });
 
 test('what cannot be is refused with a sentence, and nothing stays behind', async () => {
-  const refused = (config: ApplianceConfig, why: RegExp) => assert.throws(() => Appliance.create(config), (e: Error) => (assert.match(e.message, why), true));
+  const refused = (config: ApplianceConfig, why: RegExp) =>
+    assert.throws(
+      () => Appliance.create(config),
+      (e: Error) => (assert.match(e.message, why), true),
+    );
   refused({ cards: [{ port: 'carrier-pigeon' }] }, /is no port; write wire:NAME/);
   refused({ cards: [card('wire:x', '300.1.1.1/8')] }, /is not ADDRESS\/PREFIX/);
   refused({ cards: [card('wire:x', '224.0.0.1/8')] }, /cannot have the address/);
-  refused({ cards: [card('wire:x', '10.0.0.1/8'), card('wire:y', '10.0.0.1/8')] }, /nke1 cannot have the address 10\.0\.0\.1\/8 \(EEXIST\)/);
+  refused(
+    { cards: [card('wire:x', '10.0.0.1/8'), card('wire:y', '10.0.0.1/8')] },
+    /nke1 cannot have the address 10\.0\.0\.1\/8 \(EEXIST\)/,
+  );
   refused({ cards: [card('wire:x', '10.0.0.1/8')], kexts: ['DCCP'] }, /there is no extension "DCCP"; there is SCTP/);
-  refused({ cards: [card('wire:x', '10.0.0.1/8')], sysctl: { 'net.inet.nonsense': 1 } }, /there is no sysctl net\.inet\.nonsense/);
-  refused({ cards: [card('wire:x', '10.0.0.1/8')], routes: [{ destination: '0.0.0.0/0', card: 'nke0', gateway: '192.0.2.1' }] }, /gateway must be on a link/);
-  refused({ cards: [card('wire:x', '10.0.0.1/8'), card('wire:x', '10.0.0.2/8'), card('wire:x', '10.0.0.3/8')] }, /has two ends and both are taken/);
+  refused(
+    { cards: [card('wire:x', '10.0.0.1/8')], sysctl: { 'net.inet.nonsense': 1 } },
+    /there is no sysctl net\.inet\.nonsense/,
+  );
+  refused(
+    {
+      cards: [card('wire:x', '10.0.0.1/8')],
+      routes: [{ destination: '0.0.0.0/0', card: 'nke0', gateway: '192.0.2.1' }],
+    },
+    /gateway must be on a link/,
+  );
+  refused(
+    { cards: [card('wire:x', '10.0.0.1/8'), card('wire:x', '10.0.0.2/8'), card('wire:x', '10.0.0.3/8')] },
+    /has two ends and both are taken/,
+  );
   // A port that was opened before the failure is free again.
   const udpCard = { port: 'udp:127.0.0.1:39917' };
   refused({ cards: [udpCard], kexts: ['DCCP'] }, /DCCP/);
@@ -270,7 +308,10 @@ test('what cannot be is refused with a sentence, and nothing stays behind', asyn
   assert.throws(() => a.kextload('SCTP'), { code: 'EEXIST' });
   const so = a.socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP);
   assert.ok(so instanceof Socket);
-  assert.throws(() => a.kextunload('SCTP'), (e: ApplianceError) => e.code === 'EBUSY' && /in use by one-to-one endpoint/.test(e.message));
+  assert.throws(
+    () => a.kextunload('SCTP'),
+    (e: ApplianceError) => e.code === 'EBUSY' && /in use by one-to-one endpoint/.test(e.message),
+  );
   so.close();
   a.kextunload('SCTP');
   assert.throws(() => a.kextunload('SCTP'), { code: 'ENOENT' });

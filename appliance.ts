@@ -100,11 +100,20 @@ export interface ApplianceOptions {
 }
 
 /** The processor's instruction where the C module is there, else tables. */
-const fastCrc32c = native === undefined ? crc32c : (u8: Uint8Array, off: number, len: number): number => native!.crc32c(u8, off, len) >>> 0;
+const fastCrc32c =
+  native === undefined
+    ? crc32c
+    : (u8: Uint8Array, off: number, len: number): number => native!.crc32c(u8, off, len) >>> 0;
 
 /** An extension that ships with the appliance, by the name that kextload takes. */
-const KEXTS: Readonly<Record<string, { readonly identifier: string; readonly make: () => Kext; readonly about: string }>> = {
-  SCTP: { identifier: SCTP_KEXT, make: () => sctpKext({ crc32c: fastCrc32c }), about: 'Stream Control Transmission Protocol, RFC 9260' },
+const KEXTS: Readonly<
+  Record<string, { readonly identifier: string; readonly make: () => Kext; readonly about: string }>
+> = {
+  SCTP: {
+    identifier: SCTP_KEXT,
+    make: () => sctpKext({ crc32c: fastCrc32c }),
+    about: 'Stream Control Transmission Protocol, RFC 9260',
+  },
 };
 
 /** Could not be done as asked; the message says what to do. `code` is an errno name. */
@@ -199,11 +208,20 @@ function makePort(card: CardConfig, options: ApplianceOptions, wires: Wires, now
   let port = createPort(card.port, { mtu: card.mtu, wires, wire: options.wire, udp });
   if (card.faults !== undefined) {
     const { seed = 1, delay = 0, jitter = 0, reorderDelay = 1000, ...rest } = card.faults;
-    port = new FaultPort(port, new SeededRandom(seed), { ...rest, delay: delay * 1000, jitter: jitter * 1000, reorderDelay: reorderDelay * 1000 });
+    port = new FaultPort(port, new SeededRandom(seed), {
+      ...rest,
+      delay: delay * 1000,
+      jitter: jitter * 1000,
+      reorderDelay: reorderDelay * 1000,
+    });
   }
   if (card.capture !== undefined) {
     const epoch = BigInt(Date.now()) * 1_000_000n - BigInt(Math.round(now));
-    port = new CapturePort(port, { to: card.capture, epochSeconds: Number(epoch / 1_000_000_000n), epochNanos: Number(epoch % 1_000_000_000n) });
+    port = new CapturePort(port, {
+      to: card.capture,
+      epochSeconds: Number(epoch / 1_000_000_000n),
+      epochNanos: Number(epoch % 1_000_000_000n),
+    });
   }
   return port;
 }
@@ -214,7 +232,8 @@ function parsePrefix(text: string): { addr: InAddr; prefix: number } {
   const addr = InAddr.parse(address);
   const whole = addr?.family === 4 ? 32 : 128;
   const prefix = bits === undefined ? whole : /^\d{1,3}$/.test(bits) ? Number(bits) : -1;
-  if (addr === undefined || prefix < 0 || prefix > whole) throw new ApplianceError('EINVAL', `"${text}" is not ADDRESS/PREFIX, such as 192.0.2.1/24 or fd00::1/64`);
+  if (addr === undefined || prefix < 0 || prefix > whole)
+    throw new ApplianceError('EINVAL', `"${text}" is not ADDRESS/PREFIX, such as 192.0.2.1/24 or fd00::1/64`);
   return { addr, prefix };
 }
 
@@ -291,7 +310,8 @@ export class Appliance {
 
   #addCard(config: CardConfig, index: number, port: Port, memory: Memory, at: number): void {
     const name = config.name ?? `nke${index}`;
-    const mac = config.mac === undefined ? undefined : Uint8Array.from(config.mac.split(':'), x => Number.parseInt(x, 16));
+    const mac =
+      config.mac === undefined ? undefined : Uint8Array.from(config.mac.split(':'), x => Number.parseInt(x, 16));
     const moderated = (config.moderation?.usecs ?? 0) > 0;
     const firmware = new Firmware({
       memory,
@@ -306,7 +326,8 @@ export class Appliance {
       firmware.powerOn();
       const driver = new Driver({ name, bar: firmware.bar, pool: this.stack.pool, ringOffset: at, wake: this.#wake });
       const { ifp } = driver;
-      if (this.stack.interfaces.attach(ifp) < 0) throw new ApplianceError('EEXIST', `there is an interface ${name} already; give each card its own name`);
+      if (this.stack.interfaces.attach(ifp) < 0)
+        throw new ApplianceError('EEXIST', `there is an interface ${name} already; give each card its own name`);
       (this.cards as Card[]).push({ name, spec: config.port, port, firmware, driver, ifp });
       if (moderated) driver.setCoalesce(config.moderation!.usecs!, config.moderation!.frames ?? 0);
       this.stack.counters.add(`port.${name}`, port.counters);
@@ -325,16 +346,27 @@ export class Appliance {
     if (own !== undefined && port.capabilities.carries === 'udp') {
       const bound = 'port' in port && typeof port.port === 'number' ? port.port : own.udpPort;
       if (this.#udpPort !== 0 && this.#udpPort !== bound)
-        throw new ApplianceError('EINVAL', `udp cards of one appliance share one UDP port (RFC 6951): ${config.port} does not have port ${this.#udpPort}`);
+        throw new ApplianceError(
+          'EINVAL',
+          `udp cards of one appliance share one UDP port (RFC 6951): ${config.port} does not have port ${this.#udpPort}`,
+        );
       this.#udpPort = bound;
     }
-    const given = config.addresses ?? (own === undefined ? [] : [`${own.address}/${own.address.includes(':') ? 64 : own.address.startsWith('127.') ? 8 : 24}`]);
+    const given =
+      config.addresses ??
+      (own === undefined
+        ? []
+        : [`${own.address}/${own.address.includes(':') ? 64 : own.address.startsWith('127.') ? 8 : 24}`]);
     for (const text of given) {
       const { addr, prefix } = parsePrefix(text);
       // A medium that is the machine's own loopback: its peers may have any loopback address, also those of our lo0.
       if (addr.isLoopback) this.#yieldLoopback(addr.family);
       const e = this.stack.interfaces.addAddress(ifp, addr, prefix);
-      if (e < 0) throw new ApplianceError(errnoName(e), `${ifp.name} cannot have the address ${text} (${errnoName(e)}): give a host's own address that no other card has`);
+      if (e < 0)
+        throw new ApplianceError(
+          errnoName(e),
+          `${ifp.name} cannot have the address ${text} (${errnoName(e)}): give a host's own address that no other card has`,
+        );
     }
   }
 
@@ -347,7 +379,11 @@ export class Appliance {
     const { addr, prefix } = parsePrefix(route.destination);
     const gateway = route.gateway === undefined ? undefined : InAddr.parse(route.gateway);
     const e = this.stack.routes.add(addr, prefix, gateway, this.card(route.card).ifp);
-    if (e < 0) throw new ApplianceError(errnoName(e), `the route to ${route.destination} cannot be added (${errnoName(e)}): its gateway must be on a link of ${route.card}, and it must not be there already`);
+    if (e < 0)
+      throw new ApplianceError(
+        errnoName(e),
+        `the route to ${route.destination} cannot be added (${errnoName(e)}): its gateway must be on a link of ${route.card}, and it must not be there already`,
+      );
   }
 
   #sysctl(name: string, value: number | string): void {
@@ -477,7 +513,11 @@ export class Appliance {
   /** A card by name. Throws ApplianceError. */
   card(name: string): Card {
     const card = this.cards.find(c => c.name === name);
-    if (card === undefined) throw new ApplianceError('ENOENT', `there is no card "${name}"; the cards are ${this.cards.map(c => c.name).join(', ') || '(none)'}`);
+    if (card === undefined)
+      throw new ApplianceError(
+        'ENOENT',
+        `there is no card "${name}"; the cards are ${this.cards.map(c => c.name).join(', ') || '(none)'}`,
+      );
     return card;
   }
 
@@ -489,14 +529,22 @@ export class Appliance {
     // The driver first: it starts its rings and sets IFF_UP; dlil then has nothing left to change.
     let e = driver.setUp(up);
     if (e >= 0) e = this.stack.interfaces.setUp(ifp, up);
-    if (e < 0) throw new ApplianceError(errnoName(e), `${name} cannot be brought ${up ? 'up' : 'down'} (${errnoName(e)}); its power state is ${this.powerState(name)}`);
+    if (e < 0)
+      throw new ApplianceError(
+        errnoName(e),
+        `${name} cannot be brought ${up ? 'up' : 'down'} (${errnoName(e)}); its power state is ${this.powerState(name)}`,
+      );
     this.kick();
   }
 
   /** Plugs a card's cable in or pulls it. Throws ApplianceError. */
   link(name: string, plugged: boolean): void {
     const card = this.card(name);
-    if (this.powerState(name) !== 'D0') throw new ApplianceError('EBUSY', `${name} is in ${this.powerState(name)}: power it up first (nke power ${name} D0)`);
+    if (this.powerState(name) !== 'D0')
+      throw new ApplianceError(
+        'EBUSY',
+        `${name} is in ${this.powerState(name)}: power it up first (nke power ${name} D0)`,
+      );
     card.driver.setCable(plugged);
     this.kick();
   }
@@ -516,7 +564,11 @@ export class Appliance {
       if (this.#udpPort !== 0 && from === 'D3cold') driver.setSctpUdpPorts([this.#udpPort]);
     }
     const e = driver.setPower(state, reason, wake);
-    if (e < 0) throw new ApplianceError(errnoName(e), `${name} cannot go from ${from} to ${state} (PCI PM 1.2 §5.4): go to D0 first`);
+    if (e < 0)
+      throw new ApplianceError(
+        errnoName(e),
+        `${name} cannot go from ${from} to ${state} (PCI PM 1.2 §5.4): go to D0 first`,
+      );
     if (state === 'D3cold') firmware.powerOff();
     if (state === 'D0' && from !== 'D3cold' && this.#udpPort !== 0) driver.setSctpUdpPorts([this.#udpPort]);
     this.kick();
@@ -543,7 +595,8 @@ export class Appliance {
     const result = this.stack.kexts.load(known.make());
     if (!result.ok) throw new ApplianceError(errnoName(result.errno), result.reason);
     // The cards' UDP port is the one that SCTP's packets leave from and are taken from (RFC 6951 §5.1).
-    if (known.identifier === SCTP_KEXT && this.#udpPort !== 0) this.#sysctl('net.inet.sctp.udp_tunneling_port', this.#udpPort);
+    if (known.identifier === SCTP_KEXT && this.#udpPort !== 0)
+      this.#sysctl('net.inet.sctp.udp_tunneling_port', this.#udpPort);
     this.kick();
   }
 
@@ -581,7 +634,8 @@ export class Appliance {
     if (!this.#closed) {
       this.#abortSockets();
       const end = systemNow() + graceMs * 1e6;
-      while (this.#live !== undefined && this.#held() && systemNow() < end) await new Promise<void>(resolve => setTimeout(resolve, 5));
+      while (this.#live !== undefined && this.#held() && systemNow() < end)
+        await new Promise<void>(resolve => setTimeout(resolve, 5));
     }
     if (!this.#closed) this.#release();
     // Handles of the event loop (polls, sockets) are gone one turn after they have been closed.
@@ -625,21 +679,31 @@ export class Appliance {
 function kextByName(name: string): (typeof KEXTS)[string] {
   const plain = name.replace(/\.kext$/, '');
   const found = Object.entries(KEXTS).find(([key, k]) => key === plain || k.identifier === name)?.[1];
-  if (found === undefined) throw new ApplianceError('ENOENT', `there is no extension "${name}"; there is ${Object.keys(KEXTS).join(', ')}`);
+  if (found === undefined)
+    throw new ApplianceError('ENOENT', `there is no extension "${name}"; there is ${Object.keys(KEXTS).join(', ')}`);
   return found;
 }
 
 /** Why a sysctl could not be set. */
 export function sysctlProblem(stack: Stack, name: string, value: number | string, e: number): string {
   const entry = stack.sysctl.list(name)[0];
-  if (entry === undefined || entry.name !== name) return `there is no sysctl ${name}; list them with: nke sysctl${name.startsWith('net.inet.sctp') ? ' (SCTP.kext brings net.inet.sctp.*: load it first)' : ''}`;
+  if (entry === undefined || entry.name !== name)
+    return `there is no sysctl ${name}; list them with: nke sysctl${name.startsWith('net.inet.sctp') ? ' (SCTP.kext brings net.inet.sctp.*: load it first)' : ''}`;
   if (!entry.writable) return `${name} is read only`;
-  const range = entry.min === undefined ? '' : `; allowed: ${entry.min} to ${entry.max}${entry.unit === undefined ? '' : ` ${entry.unit}`}`;
+  const range =
+    entry.min === undefined
+      ? ''
+      : `; allowed: ${entry.min} to ${entry.max}${entry.unit === undefined ? '' : ` ${entry.unit}`}`;
   return `${name} cannot be ${value} (${errnoName(e)})${range}`;
 }
 
 /** Pool sizes: as configured, with enough jumbos for every card that receives trains. */
 function poolSizes(config: ApplianceConfig, ports: readonly Port[]): MbufPoolSizes {
   const trains = ports.filter(p => p.capabilities.train > 0 || p.capabilities.mtu > 1900).length;
-  return { ...DEFAULT_POOL, jumbo: Math.max(DEFAULT_POOL.jumbo, 128 + 96 * trains), cluster: DEFAULT_POOL.cluster + 512 * ports.length, ...config.pool };
+  return {
+    ...DEFAULT_POOL,
+    jumbo: Math.max(DEFAULT_POOL.jumbo, 128 + 96 * trains),
+    cluster: DEFAULT_POOL.cluster + 512 * ports.length,
+    ...config.pool,
+  };
 }

@@ -2,17 +2,27 @@
 /** The command line. Each group of commands lives in cli/; this file registers them and turns their ends into exit statuses. */
 
 import { Command, CommanderError } from 'commander';
-import { CliError, EXIT_FAILED, EXIT_OK, EXIT_USAGE, oneLine } from './cli/errors.js';
 import { registerControl } from './cli/commands-control.js';
 import { registerRun } from './cli/commands-run.js';
+import { CliError, EXIT_FAILED, EXIT_OK, EXIT_USAGE, oneLine } from './cli/errors.js';
 import { version } from './cli/version.js';
 
 const program = new Command('nke')
-  .description('A network appliance in software: a virtual network card, its driver, and SCTP as a loadable network kernel extension.')
+  .description(
+    'A network appliance in software: a virtual network card, its driver, and SCTP as a loadable network kernel extension.',
+  )
   .version(version())
   .showSuggestionAfterError()
   .exitOverride()
-  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'nke: ')) })
+  .configureOutput({
+    outputError: (text, write) =>
+      write(
+        `${text
+          .replace(/^error: /, 'nke: ')
+          .trim()
+          .replace(/\s*\n\s*/g, ' ')}\n`,
+      ),
+  })
   .addHelpText(
     'after',
     `

@@ -90,7 +90,8 @@ export class Simulation {
     while (!done()) {
       if (rounds-- <= 0) return false;
       if (this.round()) {
-        if (++still > STUCK) throw new Error(`the simulation makes no progress in time: ${STUCK} rounds at ${this.clock.now} ns`);
+        if (++still > STUCK)
+          throw new Error(`the simulation makes no progress in time: ${STUCK} rounds at ${this.clock.now} ns`);
         yield;
         continue;
       }
@@ -102,7 +103,8 @@ export class Simulation {
       if (next > this.clock.now) {
         this.clock.now = next;
         still = 0;
-      } else if (++still > STUCK) throw new Error(`the simulation makes no progress in time: ${STUCK} rounds at ${this.clock.now} ns`);
+      } else if (++still > STUCK)
+        throw new Error(`the simulation makes no progress in time: ${STUCK} rounds at ${this.clock.now} ns`);
     }
     return true;
   }

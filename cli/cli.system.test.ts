@@ -28,8 +28,14 @@ interface Ended {
 }
 
 /** A started command; `ended` resolves when it has. */
-function start(command: string, args: readonly string[]): { child: ChildProcess; ended: Promise<Ended>; line: (pattern: RegExp) => Promise<string> } {
-  const child = spawn(command, args, { env: { ...process.env, XDG_RUNTIME_DIR: dir, NKE_APPLIANCE: '' }, stdio: ['ignore', 'pipe', 'pipe'] });
+function start(
+  command: string,
+  args: readonly string[],
+): { child: ChildProcess; ended: Promise<Ended>; line: (pattern: RegExp) => Promise<string> } {
+  const child = spawn(command, args, {
+    env: { ...process.env, XDG_RUNTIME_DIR: dir, NKE_APPLIANCE: '' },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   running.add(child);
   let out = '';
   let err = '';
@@ -101,13 +107,29 @@ async function refused(why: RegExp, ...args: string[]): Promise<void> {
 describe('nke', { timeout: 120_000 }, () => {
   test('up, every command against it, and a clean end', async () => {
     const port = await freePort('127.0.0.11', '127.0.0.12');
-    const up = start_nke('up', '--name', 'a', '--port', `udp:127.0.0.11:${port}`, '--address', '127.0.0.11/8', '--port', `udp:127.0.0.12:${port}`, '--kext', 'SCTP', '--json');
+    const up = start_nke(
+      'up',
+      '--name',
+      'a',
+      '--port',
+      `udp:127.0.0.11:${port}`,
+      '--address',
+      '127.0.0.11/8',
+      '--port',
+      `udp:127.0.0.12:${port}`,
+      '--kext',
+      'SCTP',
+      '--json',
+    );
     const ready = JSON.parse(await up.line(/\{.*\}/)) as { control: string; pid: number };
     assert.equal(statSync(ready.control).mode & 0o777, 0o600);
     assert.equal(statSync(join(dir, 'nke')).mode & 0o777, 0o700);
 
     const interfaces = await json<{ name: string; link: boolean; addresses: string[] }[]>('ifconfig');
-    assert.deepEqual(interfaces.map(i => i.name), ['lo0', 'nke0', 'nke1']);
+    assert.deepEqual(
+      interfaces.map(i => i.name),
+      ['lo0', 'nke0', 'nke1'],
+    );
     assert.deepEqual(interfaces[1]!.addresses, ['127.0.0.11/8']);
     assert.deepEqual(interfaces[2]!.addresses, ['127.0.0.12/8']);
     assert.ok(interfaces.every(i => i.link));
@@ -117,8 +139,14 @@ describe('nke', { timeout: 120_000 }, () => {
     assert.equal((await json<{ link: boolean }[]>('link', 'nke0', 'up'))[0]!.link, true);
     assert.equal((await json<{ power: string }[]>('power', 'nke1', 'd3hot'))[0]!.power, 'D3hot');
     assert.equal((await json<{ power: string }[]>('power', 'all', 'wake'))[1]!.power, 'D0');
-    assert.deepEqual((await json<{ addresses: string[] }[]>('ifconfig', 'nke0', '10.9.8.7/24'))[0]!.addresses, ['127.0.0.11/8', '10.9.8.7/24']);
-    assert.deepEqual((await json<{ addresses: string[] }[]>('ifconfig', 'nke0', '10.9.8.7/24', 'delete'))[0]!.addresses, ['127.0.0.11/8']);
+    assert.deepEqual((await json<{ addresses: string[] }[]>('ifconfig', 'nke0', '10.9.8.7/24'))[0]!.addresses, [
+      '127.0.0.11/8',
+      '10.9.8.7/24',
+    ]);
+    assert.deepEqual(
+      (await json<{ addresses: string[] }[]>('ifconfig', 'nke0', '10.9.8.7/24', 'delete'))[0]!.addresses,
+      ['127.0.0.11/8'],
+    );
     assert.deepEqual(await json('paths'), []);
     assert.ok('sctp' in (await json<object>('netstat', '-s')));
     assert.ok((await json<unknown[]>('netstat', '-r')).length >= 3);
@@ -127,8 +155,12 @@ describe('nke', { timeout: 120_000 }, () => {
     await json('kextunload', 'SCTP');
     assert.equal((await json<{ state: string }[]>('kextstat'))[0]!.state, 'not loaded');
     await json('kextload', 'SCTP');
-    const events = (await nke('event', '--json')).out.trim().split('\n').map(l => (JSON.parse(l) as { kind: string }).kind);
-    for (const kind of ['link-off', 'link-on', 'power', 'kext-loaded', 'kext-unloaded', 'address-added']) assert.ok(events.includes(kind), kind);
+    const events = (await nke('event', '--json')).out
+      .trim()
+      .split('\n')
+      .map(l => (JSON.parse(l) as { kind: string }).kind);
+    for (const kind of ['link-off', 'link-on', 'power', 'kext-loaded', 'kext-unloaded', 'address-added'])
+      assert.ok(events.includes(kind), kind);
     for (const command of ['ifconfig', 'kextstat', 'sysctl', 'netstat', 'paths', 'event']) {
       const r = await nke(command);
       assert.equal(r.status, 0, r.err);
@@ -149,7 +181,10 @@ describe('nke', { timeout: 120_000 }, () => {
 
     const following = start_nke('event', '--follow', '--json');
     // The stream has begun when an event of ours comes through it.
-    const poke = setInterval(() => void nke('ifconfig', 'nke0', '10.9.8.7/24').then(() => nke('ifconfig', 'nke0', '10.9.8.7/24', 'delete')), 700);
+    const poke = setInterval(
+      () => void nke('ifconfig', 'nke0', '10.9.8.7/24').then(() => nke('ifconfig', 'nke0', '10.9.8.7/24', 'delete')),
+      700,
+    );
     await following.line(/address-added/);
     clearInterval(poke);
     following.child.kill('SIGINT');
@@ -169,7 +204,18 @@ describe('nke', { timeout: 120_000 }, () => {
     await refused(/unknown command 'fly'/, 'fly');
     await refused(/ENOENT.*--config/, 'up', '--config', join(dir, 'none.json'));
     await refused(/not an Internet address/, 'traffic', 'client', 'localhost', '--port', 'wire:x');
-    await refused(/exclude each other/, 'traffic', 'client', '127.0.0.1', '--port', 'wire:x', '--messages', '1', '--seconds', '1');
+    await refused(
+      /exclude each other/,
+      'traffic',
+      'client',
+      '127.0.0.1',
+      '--port',
+      'wire:x',
+      '--messages',
+      '1',
+      '--seconds',
+      '1',
+    );
     await refused(/not one of this machine's|EADDRNOTAVAIL/, 'up', '--port', 'udp:192.0.2.77:9899');
     const file = join(dir, 'bad.json');
     writeFileSync(file, '{\n  "cards": [\n    { "port": "wire:a", "mtu": 12 }\n  ]\n}\n');
@@ -177,7 +223,13 @@ describe('nke', { timeout: 120_000 }, () => {
     assert.equal(r.status, 2);
     assert.match(r.err, /bad\.json:3:32: "mtu" is 12; allowed: 576 to 65535\n$/);
     assert.deepEqual(existsSync(join(dir, 'nke')) ? readdirSync(join(dir, 'nke')) : [], []);
-    for (const args of [['--help'], ['up', '--help'], ['traffic', 'client', '--help'], ['paths', '--help'], ['--version']]) {
+    for (const args of [
+      ['--help'],
+      ['up', '--help'],
+      ['traffic', 'client', '--help'],
+      ['paths', '--help'],
+      ['--version'],
+    ]) {
       const help = await nke(...args);
       assert.equal(help.status, 0);
       assert.ok(args[0] === '--version' || help.out.includes('Examples:'), args.join(' '));
@@ -188,7 +240,15 @@ describe('nke', { timeout: 120_000 }, () => {
     const port = await freePort('127.0.0.13');
     const file = join(dir, 'good.json');
     const capture = join(dir, 'good.pcapng');
-    writeFileSync(file, JSON.stringify({ name: 'good', cards: [{ name: 'eth7', port: `udp:127.0.0.13:${port}`, capture }], kexts: ['SCTP'], sysctl: { 'net.inet.sctp.rto_min': 333 } }));
+    writeFileSync(
+      file,
+      JSON.stringify({
+        name: 'good',
+        cards: [{ name: 'eth7', port: `udp:127.0.0.13:${port}`, capture }],
+        kexts: ['SCTP'],
+        sysctl: { 'net.inet.sctp.rto_min': 333 },
+      }),
+    );
     const up = start_nke('up', '--config', file);
     await up.line(/good is up/);
     assert.equal((await json<{ value: number }[]>('sysctl', '-a', 'good', 'net.inet.sctp.rto_min'))[0]!.value, 333);
@@ -208,7 +268,19 @@ describe('nke', { timeout: 120_000 }, () => {
     ] as const) {
       const server = start_nke('traffic', mode, '--port', `udp:127.0.0.14:${port}`, '--json');
       await server.line(/"ready":true/);
-      const client = await nke('traffic', 'client', '127.0.0.14', '--mode', mode, '--encaps-port', String(port), '--port', `udp:127.0.0.15:${other}`, ...more, '--json');
+      const client = await nke(
+        'traffic',
+        'client',
+        '127.0.0.14',
+        '--mode',
+        mode,
+        '--encaps-port',
+        String(port),
+        '--port',
+        `udp:127.0.0.15:${other}`,
+        ...more,
+        '--json',
+      );
       assert.equal(client.status, 0, client.out + client.err);
       const result = JSON.parse(client.out) as { ok: boolean; sent: { bytes: number }; received: { bytes: number } };
       assert.equal(result.ok, true);
@@ -219,20 +291,46 @@ describe('nke', { timeout: 120_000 }, () => {
       assert.equal(tally.failed, 0);
       assert.equal(tally.received.bytes, result.sent.bytes);
     }
-    const nobody = await nke('traffic', 'client', '127.0.0.14', '--encaps-port', String(port), '--port', `udp:127.0.0.15:${other}`, '--json');
+    const nobody = await nke(
+      'traffic',
+      'client',
+      '127.0.0.14',
+      '--encaps-port',
+      String(port),
+      '--port',
+      `udp:127.0.0.15:${other}`,
+      '--json',
+    );
     assert.equal(nobody.status, 1);
     assert.match(nobody.out, /"error":"connect E[A-Z]+: .*RFC 9260/);
   });
 
   const usrsctp = '/usr/lib/usrsctp';
-  test("traffic: client against usrsctp's echo and discard servers", { skip: existsSync(join(usrsctp, 'echo_server')) ? false : 'Debian package libusrsctp-examples is not installed' }, async () => {
+  test("traffic: client against usrsctp's echo and discard servers", {
+    skip: existsSync(join(usrsctp, 'echo_server')) ? false : 'Debian package libusrsctp-examples is not installed',
+  }, async () => {
     const ours = await freePort('127.0.0.1');
     for (const mode of ['echo', 'discard'] as const) {
       const theirs = await freePort('0.0.0.0');
       const server = start(join(usrsctp, `${mode}_server`), [String(theirs), String(ours)]);
       try {
         // It says nothing when it is ready; the client's INIT is repeated until it answers.
-        const client = await nke('traffic', 'client', '127.0.0.1', '--mode', mode, '--encaps-port', String(theirs), '--port', `udp:127.0.0.1:${ours}`, '--messages', '1000', '--size', '64,1400,4000', '--json');
+        const client = await nke(
+          'traffic',
+          'client',
+          '127.0.0.1',
+          '--mode',
+          mode,
+          '--encaps-port',
+          String(theirs),
+          '--port',
+          `udp:127.0.0.1:${ours}`,
+          '--messages',
+          '1000',
+          '--size',
+          '64,1400,4000',
+          '--json',
+        );
         assert.equal(client.status, 0, client.out + client.err);
       } finally {
         server.child.kill('SIGKILL');
@@ -253,13 +351,32 @@ describe('nke', { timeout: 120_000 }, () => {
     const r = await nke('demo', '--json', '--seconds', '3');
     assert.equal(r.status, 0, r.out.slice(0, 2000) + r.err);
     assert.ok(performance.now() - began < 20_000);
-    const s = JSON.parse(r.out) as { ok: boolean; sent: { bytes: number; sha256: string }; received: { bytes: number; sha256: string }; failoverMs: number; checks: Record<string, boolean>; steps: { step: string }[] };
+    const s = JSON.parse(r.out) as {
+      ok: boolean;
+      sent: { bytes: number; sha256: string };
+      received: { bytes: number; sha256: string };
+      failoverMs: number;
+      checks: Record<string, boolean>;
+      steps: { step: string }[];
+    };
     assert.equal(s.ok, true);
     assert.equal(s.sent.bytes, s.received.bytes);
     assert.equal(s.sent.sha256, s.received.sha256);
     assert.ok(s.failoverMs < 1000);
     assert.ok(Object.values(s.checks).every(Boolean));
     const steps = s.steps.map(x => x.step);
-    for (const step of ['power up', 'link up', 'kextload', 'path', 'cable out', 'failover', 'cable in', 'path back', 'shutdown', 'kextunload']) assert.ok(steps.includes(step), step);
+    for (const step of [
+      'power up',
+      'link up',
+      'kextload',
+      'path',
+      'cable out',
+      'failover',
+      'cable in',
+      'path back',
+      'shutdown',
+      'kextunload',
+    ])
+      assert.ok(steps.includes(step), step);
   });
 });

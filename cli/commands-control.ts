@@ -6,7 +6,16 @@ import { type Args, chooseControl, controlRequest } from './control.js';
 import { CliError, EXIT_OK } from './errors.js';
 import { integer } from './flags.js';
 import { counterLines, duration, grouped, printable, table } from './format.js';
-import type { AssociationRow, InterfaceRow, KextRow, ListenerRow, MbufRow, PathRow, RouteRow, SysctlRow } from './handlers.js';
+import type {
+  AssociationRow,
+  InterfaceRow,
+  KextRow,
+  ListenerRow,
+  MbufRow,
+  PathRow,
+  RouteRow,
+  SysctlRow,
+} from './handlers.js';
 
 interface Common {
   appliance?: string;
@@ -18,7 +27,10 @@ function ask(program: Command, usage: string, description: string, examples: rea
   return program
     .command(usage)
     .description(description)
-    .option('-a, --appliance <name>', 'which appliance: a name or the path of its control socket (default: $NKE_APPLIANCE, or the only one)')
+    .option(
+      '-a, --appliance <name>',
+      'which appliance: a name or the path of its control socket (default: $NKE_APPLIANCE, or the only one)',
+    )
     .addOption(new Option('--json', 'one JSON value instead of text'))
     .addHelpText('after', `\nExamples:\n${examples.map(e => `  $ ${e}`).join('\n')}`);
 }
@@ -61,8 +73,11 @@ function registerIfconfig(program: Command): void {
     .argument('[what]', 'up, down or ADDRESS/PREFIX')
     .argument('[verb]', 'delete')
     .action(async (name: string | undefined, what: string | undefined, verb: string | undefined, o: Common) => {
-      if (verb !== undefined && verb !== 'delete') throw new CliError(`"${verb}" is not known here; after an address only "delete" may follow`);
-      await print<InterfaceRow[]>(o, 'ifconfig', { interface: name, what, remove: verb === 'delete' }, rows => rows.map(showInterface).join(''));
+      if (verb !== undefined && verb !== 'delete')
+        throw new CliError(`"${verb}" is not known here; after an address only "delete" may follow`);
+      await print<InterfaceRow[]>(o, 'ifconfig', { interface: name, what, remove: verb === 'delete' }, rows =>
+        rows.map(showInterface).join(''),
+      );
     });
 }
 
@@ -81,11 +96,18 @@ function registerKexts(program: Command): void {
   ask(program, 'kextunload', 'unload an extension; refused while its sockets exist', ['nke kextunload SCTP'])
     .argument('<name>')
     .action((name: string, o: Common) => print<KextRow[]>(o, 'kextunload', { name }, () => `${name} unloaded\n`));
-  ask(program, 'kextstat', 'list extensions', ['nke kextstat']).action((o: Common) => print<KextRow[]>(o, 'kextstat', {}, show));
+  ask(program, 'kextstat', 'list extensions', ['nke kextstat']).action((o: Common) =>
+    print<KextRow[]>(o, 'kextstat', {}, show),
+  );
 }
 
 function registerSysctl(program: Command): void {
-  ask(program, 'sysctl', 'read or set tunables', ['nke sysctl', 'nke sysctl net.inet.sctp', 'nke sysctl net.inet.sctp.rto_min=200', 'nke sysctl -d net.inet.sctp.rto_min'])
+  ask(program, 'sysctl', 'read or set tunables', [
+    'nke sysctl',
+    'nke sysctl net.inet.sctp',
+    'nke sysctl net.inet.sctp.rto_min=200',
+    'nke sysctl -d net.inet.sctp.rto_min',
+  ])
     .argument('[name...]', 'a name, the beginning of names, or NAME=VALUE')
     .option('-d, --describe', 'with unit, range, default and meaning')
     .action(async (names: string[], o: Common & { describe?: boolean }) => {
@@ -129,7 +151,14 @@ function showAssociations(rows: AssociationRow[]): string {
 }
 
 function registerNetstat(program: Command): void {
-  ask(program, 'netstat', 'associations and sockets; interfaces, routes, mbufs or counters', ['nke netstat', 'nke netstat -p sctp', 'nke netstat -i', 'nke netstat -r', 'nke netstat -m', 'nke netstat -s --json'])
+  ask(program, 'netstat', 'associations and sockets; interfaces, routes, mbufs or counters', [
+    'nke netstat',
+    'nke netstat -p sctp',
+    'nke netstat -i',
+    'nke netstat -r',
+    'nke netstat -m',
+    'nke netstat -s --json',
+  ])
     .option('-p, --protocol <name>', 'associations and counters of one protocol, for example sctp')
     .option('-i, --interfaces', 'interfaces with their counters')
     .option('-r, --routes', 'the routing table')
@@ -137,14 +166,26 @@ function registerNetstat(program: Command): void {
     .option('-s, --statistics', 'counters of every layer')
     .option('-z, --zero', 'counters that are zero too')
     .action(async (o: NetstatFlags) => {
-      const asked = (['protocol', 'interfaces', 'routes', 'mbufs', 'statistics'] as const).filter(k => o[k] !== undefined);
+      const asked = (['protocol', 'interfaces', 'routes', 'mbufs', 'statistics'] as const).filter(
+        k => o[k] !== undefined,
+      );
       if (asked.length > 1) throw new CliError(`--${asked.join(' and --')} exclude each other; give one`);
       const groups = (g: Groups) =>
         Object.entries(g)
           .map(([name, counters]) => `${name}:\n${counterLines(counters, o.zero)}`)
           .join('');
       if (o.interfaces) {
-        const columns = ['ipackets', 'ibytes', 'ierrors', 'idrops', 'opackets', 'obytes', 'oerrors', 'odrops', 'link_changes'] as const;
+        const columns = [
+          'ipackets',
+          'ibytes',
+          'ierrors',
+          'idrops',
+          'opackets',
+          'obytes',
+          'oerrors',
+          'odrops',
+          'link_changes',
+        ] as const;
         return print<InterfaceRow[]>(o, 'ifconfig', {}, rows =>
           table(rows, [
             { head: 'Name', cell: i => `${i.name}${i.link ? '' : '*'}` },
@@ -177,7 +218,12 @@ function registerNetstat(program: Command): void {
         );
       if (o.statistics) return print<Groups>(o, 'counters', {}, groups);
       if (o.protocol !== undefined)
-        return print<{ associations: AssociationRow[]; counters: Groups }>(o, 'protocol', { name: o.protocol }, r => `${r.associations.length > 0 ? `${showAssociations(r.associations)}\n` : ''}${groups(r.counters)}`);
+        return print<{ associations: AssociationRow[]; counters: Groups }>(
+          o,
+          'protocol',
+          { name: o.protocol },
+          r => `${r.associations.length > 0 ? `${showAssociations(r.associations)}\n` : ''}${groups(r.counters)}`,
+        );
       return print<{ associations: AssociationRow[]; listeners: ListenerRow[] }>(o, 'netstat', {}, r => {
         const listeners = table(r.listeners, [
           { head: 'Proto', cell: l => l.protocol },
@@ -203,15 +249,29 @@ function registerCards(program: Command): void {
   ask(program, 'link', "plug a card's cable in or pull it", ['nke link nke0 down', 'nke link nke0 up'])
     .argument('<card>')
     .argument('<up|down>', 'up: plugged in, down: pulled', oneOf(['up', 'down']))
-    .action((card: string, state: string, o: Common) => print<InterfaceRow[]>(o, 'link', { card, up: state === 'up' }, rows => rows.map(showInterface).join('')));
-  ask(program, 'power', "set a card's power state, or put the whole appliance to sleep and wake it", ['nke power nke0 D3hot', 'nke power nke0 D0', 'nke power all sleep', 'nke power all wake'])
+    .action((card: string, state: string, o: Common) =>
+      print<InterfaceRow[]>(o, 'link', { card, up: state === 'up' }, rows => rows.map(showInterface).join('')),
+    );
+  ask(program, 'power', "set a card's power state, or put the whole appliance to sleep and wake it", [
+    'nke power nke0 D3hot',
+    'nke power nke0 D0',
+    'nke power all sleep',
+    'nke power all wake',
+  ])
     .argument('<card>', 'a card, or all')
     .argument('<state>', POWER.join(', '), oneOf(POWER))
-    .action((card: string, state: string, o: Common) => print<InterfaceRow[]>(o, 'power', { card, state }, rows => rows.map(showInterface).join('')));
+    .action((card: string, state: string, o: Common) =>
+      print<InterfaceRow[]>(o, 'power', { card, state }, rows => rows.map(showInterface).join('')),
+    );
 }
 
 function registerPaths(program: Command): void {
-  ask(program, 'paths', 'the paths of every association: state, RTT, RTO, window, MTU, last heartbeat, source address and why', ['nke paths', 'nke paths --assoc 3', 'nke paths --json'])
+  ask(
+    program,
+    'paths',
+    'the paths of every association: state, RTT, RTO, window, MTU, last heartbeat, source address and why',
+    ['nke paths', 'nke paths --assoc 3', 'nke paths --json'],
+  )
     .option('--assoc <id>', 'of one association only', integer(0, 2 ** 32 - 1))
     .action((o: Common & { assoc?: number }) =>
       print<PathRow[]>(o, 'paths', { assoc: o.assoc }, rows => {
@@ -225,10 +285,16 @@ function registerPaths(program: Command): void {
           { head: 'Flight', cell: p => grouped(p.flight), right: true },
           { head: 'MTU', cell: p => p.mtu, right: true },
           { head: 'Errors', cell: p => p.errors, right: true },
-          { head: 'Heartbeat', cell: p => (p.heartbeatAgo === null ? 'never' : `${duration(p.heartbeatAgo)} ago`), right: true },
+          {
+            head: 'Heartbeat',
+            cell: p => (p.heartbeatAgo === null ? 'never' : `${duration(p.heartbeatAgo)} ago`),
+            right: true,
+          },
           { head: 'Source', cell: p => p.source },
         ]);
-        return text + rows.map(p => `\n${printable(`${p.address}: ${p.why}`)}`).join('') + (rows.length > 0 ? '\n' : '');
+        return (
+          text + rows.map(p => `\n${printable(`${p.address}: ${p.why}`)}`).join('') + (rows.length > 0 ? '\n' : '')
+        );
       }),
     );
 }
@@ -240,7 +306,10 @@ function showEvent(e: StampedEvent): string {
 }
 
 function registerEvents(program: Command): void {
-  ask(program, 'event', 'kernel events: links, power, extensions, associations and paths, each with its reason', ['nke event', 'nke event --follow --json'])
+  ask(program, 'event', 'kernel events: links, power, extensions, associations and paths, each with its reason', [
+    'nke event',
+    'nke event --follow --json',
+  ])
     .option('-f, --follow', 'go on with what happens from now on')
     .action(async (o: Common & { follow?: boolean }) => {
       const path = chooseControl(o.appliance);

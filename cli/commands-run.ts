@@ -50,12 +50,20 @@ function untilSignal(): { signal: AbortSignal; release: () => void } {
  * Runs `body` with an appliance and its control socket; both are gone afterwards, also when it fails. The control socket is
  * tried first: it is what tells that an appliance of this name is already running.
  */
-async function withAppliance(config: ApplianceConfig, body: (appliance: Appliance, signal: AbortSignal, control: string | undefined) => Promise<void>): Promise<void> {
+async function withAppliance(
+  config: ApplianceConfig,
+  body: (appliance: Appliance, signal: AbortSignal, control: string | undefined) => Promise<void>,
+): Promise<void> {
   const { signal, release } = untilSignal();
   let appliance: Appliance | undefined;
   let control: ControlServer | undefined;
   try {
-    const path = config.control === false ? undefined : typeof config.control === 'string' ? config.control : controlPath(config.name ?? 'nke');
+    const path =
+      config.control === false
+        ? undefined
+        : typeof config.control === 'string'
+          ? config.control
+          : controlPath(config.name ?? 'nke');
     const table = {};
     if (path !== undefined) control = await ControlServer.listen(path, table);
     appliance = make(config);
@@ -102,7 +110,9 @@ function registerDemo(program: Command): void {
   const entry = () => fileURLToPath(new URL('../nke.js', import.meta.url));
   program
     .command('demo')
-    .description('two appliances in two processes over UDP on loopback: two paths, a pulled cable, every byte accounted for')
+    .description(
+      'two appliances in two processes over UDP on loopback: two paths, a pulled cable, every byte accounted for',
+    )
     .option('--seconds <n>', 'seconds of transfer (3 to 12)', integer(3, 12), 6)
     .addOption(jsonOption())
     .addHelpText('after', '\nExamples:\n  $ nke demo\n  $ nke demo --json --seconds 3')
@@ -117,7 +127,10 @@ function registerDoctor(program: Command): void {
     .command('doctor')
     .description('try what each port needs; name what is missing and the command that mends it')
     .addOption(jsonOption())
-    .addHelpText('after', '\nExamples:\n  $ nke doctor\n  $ nke doctor --json\n\nExit status 0 when the embedded default (udp on loopback) can run, else 2.')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  $ nke doctor\n  $ nke doctor --json\n\nExit status 0 when the embedded default (udp on loopback) can run, else 2.',
+    )
     .action(async (o: { json?: boolean }) => {
       const report = await examine(thisMachine());
       process.exitCode = report.ready ? EXIT_OK : EXIT_USAGE;
@@ -132,7 +145,8 @@ function registerDoctor(program: Command): void {
           { head: 'Found', cell: f => f.detail },
         ]),
       );
-      for (const f of report.findings) if (f.fix !== undefined) process.stdout.write(`\n${f.name} (for ${f.needed ?? 'all'}):\n  ${f.fix}\n`);
+      for (const f of report.findings)
+        if (f.fix !== undefined) process.stdout.write(`\n${f.name} (for ${f.needed ?? 'all'}):\n  ${f.fix}\n`);
       process.stdout.write(
         `\n${table(report.ports, [
           { head: 'Port', cell: p => p.port },
@@ -156,10 +170,18 @@ Examples:
   $ nke up --config appliance.json`,
   ).action(async (o: { json?: boolean }) => {
     await withAppliance(config(), async (appliance, signal, control) => {
-      if (o.json) process.stdout.write(`${JSON.stringify({ ready: true, name: appliance.name, control: control ?? null, pid: process.pid, cards: appliance.cards.map(c => ({ name: c.name, port: c.spec, addresses: c.ifp.addresses.map(a => `${a.addr}/${a.prefix}`) })) })}\n`);
+      if (o.json)
+        process.stdout.write(
+          `${JSON.stringify({ ready: true, name: appliance.name, control: control ?? null, pid: process.pid, cards: appliance.cards.map(c => ({ name: c.name, port: c.spec, addresses: c.ifp.addresses.map(a => `${a.addr}/${a.prefix}`) })) })}\n`,
+        );
       else {
-        for (const c of appliance.cards) process.stdout.write(`${c.name}: ${c.spec} ${c.ifp.addresses.map(a => `${a.addr}/${a.prefix}`).join(' ')} mtu ${c.ifp.mtu}\n`);
-        process.stdout.write(`${appliance.name} is up${control === undefined ? '' : `; control socket ${control}`}. Ctrl-C ends it.\n`);
+        for (const c of appliance.cards)
+          process.stdout.write(
+            `${c.name}: ${c.spec} ${c.ifp.addresses.map(a => `${a.addr}/${a.prefix}`).join(' ')} mtu ${c.ifp.mtu}\n`,
+          );
+        process.stdout.write(
+          `${appliance.name} is up${control === undefined ? '' : `; control socket ${control}`}. Ctrl-C ends it.\n`,
+        );
       }
       await forever(signal);
     });
@@ -168,40 +190,66 @@ Examples:
 }
 
 function registerTraffic(program: Command): void {
-  const traffic = program.command('traffic').description('discard, echo and chargen servers over SCTP, and a client that checks what comes back');
+  const traffic = program
+    .command('traffic')
+    .description('discard, echo and chargen servers over SCTP, and a client that checks what comes back');
   for (const mode of MODES) registerServer(traffic, mode);
   registerClient(traffic);
 }
 
 function registerServer(traffic: Command, mode: Mode): void {
-  const about = { discard: 'read and throw away (RFC 863)', echo: 'send back what comes (RFC 862)', chargen: 'send characters without end (RFC 864)' };
+  const about = {
+    discard: 'read and throw away (RFC 863)',
+    echo: 'send back what comes (RFC 862)',
+    chargen: 'send characters without end (RFC 864)',
+  };
   const server = traffic.command(mode).description(`server: ${about[mode]}`).addOption(jsonOption());
   server.option('--listen <port>', `SCTP port`, integer(1, 65535), SERVICE_PORT[mode]);
   if (mode === 'chargen') server.option('--size <bytes>', 'bytes of a message', integer(1, MAX_MESSAGE_BYTES), 1400);
   const config = applianceFlags(server, { name: `traffic-${mode}`, kexts: ['SCTP'] });
-  server.addHelpText('after', `\nExamples:\n  $ nke traffic ${mode} --port udp:127.0.0.1:9899\n  $ nke traffic ${mode} --port tap:nke0 --address 192.0.2.1/24 --listen 5001`).action(async (o: { listen: number; size?: number; json?: boolean }) => {
-    await withAppliance(config(), async (appliance, signal) => {
-      const family = appliance.cards.some(c => c.ifp.addresses.some(a => a.addr.family === 6)) ? 6 : 4;
-      const own = appliance.cards.flatMap(c => c.ifp.addresses.map(a => a.addr)).filter(a => !(a.family === 6 && a.isLinkLocal));
-      const service = new TrafficServer(appliance, { mode, port: o.listen, addresses: sockaddrs(own, o.listen), family, size: o.size ?? 1400 });
-      if (o.json) process.stdout.write(`${JSON.stringify({ ready: true, mode, port: o.listen, pid: process.pid })}\n`);
-      else process.stdout.write(`${mode} on SCTP port ${o.listen} of ${own.join(', ')}. Ctrl-C ends it.\n`);
-      let before = 0;
-      const timer = setInterval(() => {
-        const moved = service.tally.received.bytes + service.tally.sent.bytes;
-        if (moved !== before && !o.json) process.stderr.write(`${service.tally.open} open, received ${bytes(service.tally.received.bytes)}, sent ${bytes(service.tally.sent.bytes)}, ${rate(moved - before, 1)}\n`);
-        before = moved;
-      }, 1000);
-      try {
-        await service.run(signal);
-      } finally {
-        clearInterval(timer);
-      }
-      const t = service.tally;
-      if (o.json) process.stdout.write(`${JSON.stringify({ mode, ...t })}\n`);
-      else process.stdout.write(`${t.associations} associations (${t.failed} failed${t.lastError === '' ? '' : `: ${t.lastError}`}), received ${grouped(t.received.messages)} messages ${grouped(t.received.bytes)} bytes, sent ${grouped(t.sent.messages)} messages ${grouped(t.sent.bytes)} bytes\n`);
+  server
+    .addHelpText(
+      'after',
+      `\nExamples:\n  $ nke traffic ${mode} --port udp:127.0.0.1:9899\n  $ nke traffic ${mode} --port tap:nke0 --address 192.0.2.1/24 --listen 5001`,
+    )
+    .action(async (o: { listen: number; size?: number; json?: boolean }) => {
+      await withAppliance(config(), async (appliance, signal) => {
+        const family = appliance.cards.some(c => c.ifp.addresses.some(a => a.addr.family === 6)) ? 6 : 4;
+        const own = appliance.cards
+          .flatMap(c => c.ifp.addresses.map(a => a.addr))
+          .filter(a => !(a.family === 6 && a.isLinkLocal));
+        const service = new TrafficServer(appliance, {
+          mode,
+          port: o.listen,
+          addresses: sockaddrs(own, o.listen),
+          family,
+          size: o.size ?? 1400,
+        });
+        if (o.json)
+          process.stdout.write(`${JSON.stringify({ ready: true, mode, port: o.listen, pid: process.pid })}\n`);
+        else process.stdout.write(`${mode} on SCTP port ${o.listen} of ${own.join(', ')}. Ctrl-C ends it.\n`);
+        let before = 0;
+        const timer = setInterval(() => {
+          const moved = service.tally.received.bytes + service.tally.sent.bytes;
+          if (moved !== before && !o.json)
+            process.stderr.write(
+              `${service.tally.open} open, received ${bytes(service.tally.received.bytes)}, sent ${bytes(service.tally.sent.bytes)}, ${rate(moved - before, 1)}\n`,
+            );
+          before = moved;
+        }, 1000);
+        try {
+          await service.run(signal);
+        } finally {
+          clearInterval(timer);
+        }
+        const t = service.tally;
+        if (o.json) process.stdout.write(`${JSON.stringify({ mode, ...t })}\n`);
+        else
+          process.stdout.write(
+            `${t.associations} associations (${t.failed} failed${t.lastError === '' ? '' : `: ${t.lastError}`}), received ${grouped(t.received.messages)} messages ${grouped(t.received.bytes)} bytes, sent ${grouped(t.sent.messages)} messages ${grouped(t.sent.bytes)} bytes\n`,
+          );
+      });
     });
-  });
 }
 
 interface ClientFlags {
@@ -228,7 +276,11 @@ function registerClient(traffic: Command): void {
     .argument('<address...>', 'addresses of the server, all of one association')
     .addOption(new Option('--mode <mode>', 'what the server does').choices(MODES).default('echo'))
     .option('--peer-port <port>', 'SCTP port of the server (default: that of the mode: 9, 7 or 19)', integer(1, 65535))
-    .option('--encaps-port <port>', "the server's UDP port, when packets go inside UDP (default: 9899 for udp cards; 0: none)", integer(0, 65535))
+    .option(
+      '--encaps-port <port>',
+      "the server's UDP port, when packets go inside UDP (default: 9899 for udp cards; 0: none)",
+      integer(0, 65535),
+    )
     .option('--messages <n>', 'stop after so many messages', integer(1, 2 ** 32 - 1))
     .option('--seconds <n>', 'stop after so many seconds (default 5 when --messages is not given)', positive)
     .option('--size <bytes,...>', 'message sizes, used in turn', sizes, [1400])
@@ -247,51 +299,69 @@ Examples:
   $ nke traffic client 127.0.0.1 --port udp:127.0.0.2:9900 --size 64,1400,9000 --streams 8 --unordered --json`,
     )
     .action(async (addresses: string[], o: ClientFlags) => {
-      if (o.messages !== undefined && o.seconds !== undefined) throw new CliError('--messages and --seconds exclude each other; leave one out');
-      if (o.unordered && o.size.some(s => s < 8)) throw new CliError('--unordered needs sizes of at least 8 bytes, which carry a number');
-      for (const a of addresses) if (InAddr.parse(a) === undefined) throw new CliError(`"${a}" is not an Internet address; give 192.0.2.1 or 2001:db8::1 (names are not looked up)`);
-      await withAppliance({ ...config(), ...(client.getOptionValueSource('control') === 'cli' ? {} : { control: false }) }, async (appliance, signal) => {
-        const udp = appliance.cards.some(c => c.port.capabilities.carries === 'udp');
-        const run = new TrafficClient(appliance, {
-          mode: o.mode,
-          to: sockaddrs(addresses, o.peerPort ?? SERVICE_PORT[o.mode]),
-          from: [],
-          encapsPort: o.encapsPort ?? (udp ? 9899 : 0),
-          count: o.messages,
-          seconds: o.messages === undefined ? (o.seconds ?? 5) : undefined,
-          sizes: o.size,
-          streams: o.streams,
-          unordered: o.unordered === true,
-          stallSeconds: o.stall,
-        });
-        const bar = progress(o.mode, process.stderr, o.json === true);
-        let before = 0;
-        let at = performance.now();
-        const timer = setInterval(() => {
-          const moved = run.sent.bytes + run.received.bytes;
-          const now = performance.now();
-          bar.update(run.fraction, `${rate(moved - before, (now - at) / 1000)}, sent ${bytes(run.sent.bytes)}, received ${bytes(run.received.bytes)}`);
-          before = moved;
-          at = now;
-        }, 200);
-        let result: Awaited<ReturnType<TrafficClient['run']>>;
-        try {
-          result = await run.run(signal);
-        } finally {
-          clearInterval(timer);
-          bar.stop();
-        }
-        process.exitCode = result.ok ? EXIT_OK : EXIT_FAILED;
-        if (o.json) {
-          process.stdout.write(`${JSON.stringify(result)}\n`);
-          return;
-        }
-        const line = (what: string, t: { messages: number; bytes: number }) => `${what.padEnd(9)} ${grouped(t.messages)} messages, ${grouped(t.bytes)} bytes, ${rate(t.bytes, result.seconds)}, ${grouped(Math.round(t.messages / Math.max(result.seconds, 1e-9)))} messages/s\n`;
-        if (o.mode !== 'chargen') process.stdout.write(line('sent', result.sent));
-        if (o.mode !== 'discard') process.stdout.write(line('received', result.received));
-        if (!result.ok) throw new CliError(result.error!, EXIT_FAILED);
-        const checked = o.mode === 'echo' ? 'every message came back unchanged and in order' : o.mode === 'chargen' ? 'every character was the expected one' : 'everything was acknowledged';
-        process.stdout.write(`${checked}, in ${result.seconds.toFixed(2)} s\n`);
-      });
+      if (o.messages !== undefined && o.seconds !== undefined)
+        throw new CliError('--messages and --seconds exclude each other; leave one out');
+      if (o.unordered && o.size.some(s => s < 8))
+        throw new CliError('--unordered needs sizes of at least 8 bytes, which carry a number');
+      for (const a of addresses)
+        if (InAddr.parse(a) === undefined)
+          throw new CliError(
+            `"${a}" is not an Internet address; give 192.0.2.1 or 2001:db8::1 (names are not looked up)`,
+          );
+      await withAppliance(
+        { ...config(), ...(client.getOptionValueSource('control') === 'cli' ? {} : { control: false }) },
+        async (appliance, signal) => {
+          const udp = appliance.cards.some(c => c.port.capabilities.carries === 'udp');
+          const run = new TrafficClient(appliance, {
+            mode: o.mode,
+            to: sockaddrs(addresses, o.peerPort ?? SERVICE_PORT[o.mode]),
+            from: [],
+            encapsPort: o.encapsPort ?? (udp ? 9899 : 0),
+            count: o.messages,
+            seconds: o.messages === undefined ? (o.seconds ?? 5) : undefined,
+            sizes: o.size,
+            streams: o.streams,
+            unordered: o.unordered === true,
+            stallSeconds: o.stall,
+          });
+          const bar = progress(o.mode, process.stderr, o.json === true);
+          let before = 0;
+          let at = performance.now();
+          const timer = setInterval(() => {
+            const moved = run.sent.bytes + run.received.bytes;
+            const now = performance.now();
+            bar.update(
+              run.fraction,
+              `${rate(moved - before, (now - at) / 1000)}, sent ${bytes(run.sent.bytes)}, received ${bytes(run.received.bytes)}`,
+            );
+            before = moved;
+            at = now;
+          }, 200);
+          let result: Awaited<ReturnType<TrafficClient['run']>>;
+          try {
+            result = await run.run(signal);
+          } finally {
+            clearInterval(timer);
+            bar.stop();
+          }
+          process.exitCode = result.ok ? EXIT_OK : EXIT_FAILED;
+          if (o.json) {
+            process.stdout.write(`${JSON.stringify(result)}\n`);
+            return;
+          }
+          const line = (what: string, t: { messages: number; bytes: number }) =>
+            `${what.padEnd(9)} ${grouped(t.messages)} messages, ${grouped(t.bytes)} bytes, ${rate(t.bytes, result.seconds)}, ${grouped(Math.round(t.messages / Math.max(result.seconds, 1e-9)))} messages/s\n`;
+          if (o.mode !== 'chargen') process.stdout.write(line('sent', result.sent));
+          if (o.mode !== 'discard') process.stdout.write(line('received', result.received));
+          if (!result.ok) throw new CliError(result.error!, EXIT_FAILED);
+          const checked =
+            o.mode === 'echo'
+              ? 'every message came back unchanged and in order'
+              : o.mode === 'chargen'
+                ? 'every character was the expected one'
+                : 'everything was acknowledged';
+          process.stdout.write(`${checked}, in ${result.seconds.toFixed(2)} s\n`);
+        },
+      );
     });
 }

@@ -50,34 +50,74 @@ test('a text that is not JSON is refused where it goes wrong', () => {
 });
 
 test('a good configuration is taken as it is', () => {
-  const config = parseConfig('{"$schema":"./config.schema.json","name":"a","cards":[{"port":"udp:127.0.0.1:9899","addresses":["127.0.0.1/8"]}],"kexts":["SCTP"]}', 'a.json');
-  assert.deepEqual(config, { name: 'a', cards: [{ port: 'udp:127.0.0.1:9899', addresses: ['127.0.0.1/8'] }], kexts: ['SCTP'] });
+  const config = parseConfig(
+    '{"$schema":"./config.schema.json","name":"a","cards":[{"port":"udp:127.0.0.1:9899","addresses":["127.0.0.1/8"]}],"kexts":["SCTP"]}',
+    'a.json',
+  );
+  assert.deepEqual(config, {
+    name: 'a',
+    cards: [{ port: 'udp:127.0.0.1:9899', addresses: ['127.0.0.1/8'] }],
+    kexts: ['SCTP'],
+  });
 });
 
 test('a bad configuration: file, line, column, what is wrong, what is allowed', () => {
-  assert.match(refusal('{\n  "cards": [\n    { "prot": "wire:a" }\n  ]\n}'), /^a\.json:3:5: property "port" is missing; required here: port \(and 1 more\)$/);
-  assert.match(refusal('{\n  "cards": [{"port": "wire:a", "mut": 1500}]\n}'), /^a\.json:2:33: unknown property "mut" \(did you mean "mtu"\?\); allowed here: name, port/);
-  assert.match(refusal('{"cards": [{"port": "wire:a", "mtu": "big"}]}'), /^a\.json:1:38: "mtu" is a string; it must be an integer from 576 to 65535$/);
-  assert.match(refusal('{"cards": [{"port": "wire:a", "mtu": 70000}]}'), /^a\.json:1:38: "mtu" is 70000; allowed: 576 to 65535$/);
+  assert.match(
+    refusal('{\n  "cards": [\n    { "prot": "wire:a" }\n  ]\n}'),
+    /^a\.json:3:5: property "port" is missing; required here: port \(and 1 more\)$/,
+  );
+  assert.match(
+    refusal('{\n  "cards": [{"port": "wire:a", "mut": 1500}]\n}'),
+    /^a\.json:2:33: unknown property "mut" \(did you mean "mtu"\?\); allowed here: name, port/,
+  );
+  assert.match(
+    refusal('{"cards": [{"port": "wire:a", "mtu": "big"}]}'),
+    /^a\.json:1:38: "mtu" is a string; it must be an integer from 576 to 65535$/,
+  );
+  assert.match(
+    refusal('{"cards": [{"port": "wire:a", "mtu": 70000}]}'),
+    /^a\.json:1:38: "mtu" is 70000; allowed: 576 to 65535$/,
+  );
   assert.match(refusal('{"cards": []}'), /^a\.json:1:11: "cards" has 0 entries; allowed: 1 to 16$/);
-  assert.match(refusal('{"name":"../x","cards":[{"port":"wire:a"}]}'), /^a\.json:1:9: "name" is "\.\.\/x", which must match pattern .*allowed: .*letters.*for example "a"$/);
+  assert.match(
+    refusal('{"name":"../x","cards":[{"port":"wire:a"}]}'),
+    /^a\.json:1:9: "name" is "\.\.\/x", which must match pattern .*allowed: .*letters.*for example "a"$/,
+  );
   assert.match(refusal('[]'), /^a\.json:1:1: the configuration is an array; it must be an object$/);
   assert.match(refusal('{\n"cards": [{"port": "wire:a"},]}'), /^a\.json:2:30: a comma may not stand before "\]"$/);
-  assert.match(refusal('{"cards":[{"port":"wire:a"}],"kexts":["SCTP","SCTP"]}'), /^a\.json:1:46: this entry of "kexts" is there twice$/);
+  assert.match(
+    refusal('{"cards":[{"port":"wire:a"}],"kexts":["SCTP","SCTP"]}'),
+    /^a\.json:1:46: this entry of "kexts" is there twice$/,
+  );
 });
 
 test('what the schema cannot say is said with its place too', () => {
   const card = '{"cards":[{"port":"wire:a","addresses":["10.0.0.1/24"]}';
   assert.match(refusal(`${card},{"name":"nke0","port":"wire:b"}]}`), /^a\.json:1:65: card "nke0" is there twice/);
-  assert.match(refusal('{"cards":[{"port":"wire:a","addresses":["10.0.0.1/33"]}]}'), /^a\.json:1:41: "10\.0\.0\.1\/33" is not an address; allowed: ADDRESS\/PREFIX/);
+  assert.match(
+    refusal('{"cards":[{"port":"wire:a","addresses":["10.0.0.1/33"]}]}'),
+    /^a\.json:1:41: "10\.0\.0\.1\/33" is not an address; allowed: ADDRESS\/PREFIX/,
+  );
   assert.match(refusal('{"cards":[{"port":"ftp:a"}]}'), /^a\.json:1:19: .*ftp/);
-  assert.match(refusal('{"cards":[{"port":"udp:127.0.0.1:1"},{"port":"udp:127.0.0.2:2"}]}'), /^a\.json:1:10: udp cards .* share one UDP port/);
-  assert.match(refusal(`${card}],"routes":[{"destination":"0.0.0.0/0","card":"nke7"}]}`), /there is no card "nke7"; the cards are nke0$/);
-  assert.match(refusal(`${card}],"routes":[{"destination":"0.0.0.0/0","gateway":"::1","card":"nke0"}]}`), /"::1" is not a gateway/);
+  assert.match(
+    refusal('{"cards":[{"port":"udp:127.0.0.1:1"},{"port":"udp:127.0.0.2:2"}]}'),
+    /^a\.json:1:10: udp cards .* share one UDP port/,
+  );
+  assert.match(
+    refusal(`${card}],"routes":[{"destination":"0.0.0.0/0","card":"nke7"}]}`),
+    /there is no card "nke7"; the cards are nke0$/,
+  );
+  assert.match(
+    refusal(`${card}],"routes":[{"destination":"0.0.0.0/0","gateway":"::1","card":"nke0"}]}`),
+    /"::1" is not a gateway/,
+  );
 });
 
 test('a file that cannot be read is one line', () => {
-  assert.throws(() => readConfig('/nonexistent/x.json'), /^CliError: cannot read \/nonexistent\/x\.json: ENOENT.*--config/);
+  assert.throws(
+    () => readConfig('/nonexistent/x.json'),
+    /^CliError: cannot read \/nonexistent\/x\.json: ENOENT.*--config/,
+  );
   assert.throws(() => readConfig('/'), /this is a directory/);
 });
 

@@ -18,7 +18,9 @@ export const MAX_CONFIG_BYTES = 1 << 20;
 /** The schema as published: beside package.json, one level above dist/ when compiled. */
 function schemaUrl(): URL {
   const here = new URL('../config.schema.json', import.meta.url);
-  return here.pathname.endsWith('/dist/config.schema.json') ? new URL('../../config.schema.json', import.meta.url) : here;
+  return here.pathname.endsWith('/dist/config.schema.json')
+    ? new URL('../../config.schema.json', import.meta.url)
+    : here;
 }
 
 let validator: ValidateFunction | undefined;
@@ -27,7 +29,13 @@ function validate(): ValidateFunction {
   if (validator === undefined) {
     const schema = JSON.parse(readFileSync(schemaUrl(), 'utf8')) as object;
     // verbose: an error carries the part of the schema it broke, whose description and examples say what is allowed.
-    validator = new Ajv({ allErrors: true, verbose: true, useDefaults: false, strict: true, allowUnionTypes: true }).compile(schema);
+    validator = new Ajv({
+      allErrors: true,
+      verbose: true,
+      useDefaults: false,
+      strict: true,
+      allowUnionTypes: true,
+    }).compile(schema);
   }
   return validator;
 }
@@ -41,7 +49,8 @@ interface Complaint {
 
 const article = (type: string) => (/^[aeiou]/.test(type) ? `an ${type}` : `a ${type}`);
 const typeName = (v: unknown) => (v === null ? 'null' : Array.isArray(v) ? 'array' : typeof v);
-const what = (pointer: string) => (pointer === '' ? 'the configuration' : `"${pointer.slice(pointer.lastIndexOf('/') + 1)}"`);
+const what = (pointer: string) =>
+  pointer === '' ? 'the configuration' : `"${pointer.slice(pointer.lastIndexOf('/') + 1)}"`;
 
 /** What a part of the schema allows, from its description, examples and range. */
 function allowed(schema: Record<string, unknown>): string {
@@ -69,25 +78,46 @@ function complaint(e: ErrorObject): Complaint {
       };
     }
     case 'required':
-      return { pointer, text: `property "${String(params.missingProperty)}" is missing; required here: ${(parent.required as string[]).join(', ')}` };
+      return {
+        pointer,
+        text: `property "${String(params.missingProperty)}" is missing; required here: ${(parent.required as string[]).join(', ')}`,
+      };
     case 'type': {
       const types = [params.type].flat().map(t => article(String(t)));
       const range = parent.minimum === undefined ? '' : ` from ${String(parent.minimum)} to ${String(parent.maximum)}`;
-      return { pointer, text: `${what(pointer)} is ${article(typeName(e.data))}; it must be ${types.join(' or ')}${range}` };
+      return {
+        pointer,
+        text: `${what(pointer)} is ${article(typeName(e.data))}; it must be ${types.join(' or ')}${range}`,
+      };
     }
     case 'minimum':
     case 'maximum':
-      return { pointer, text: `${what(pointer)} is ${String(e.data)}; allowed: ${String(parent.minimum)} to ${String(parent.maximum)}` };
+      return {
+        pointer,
+        text: `${what(pointer)} is ${String(e.data)}; allowed: ${String(parent.minimum)} to ${String(parent.maximum)}`,
+      };
     case 'enum':
-      return { pointer, text: `${what(pointer)} is ${JSON.stringify(e.data)}; allowed: ${(params.allowedValues as unknown[]).map(v => JSON.stringify(v)).join(', ')}` };
+      return {
+        pointer,
+        text: `${what(pointer)} is ${JSON.stringify(e.data)}; allowed: ${(params.allowedValues as unknown[]).map(v => JSON.stringify(v)).join(', ')}`,
+      };
     case 'uniqueItems':
-      return { pointer: `${pointer}/${String(Math.max(Number(params.i), Number(params.j)))}`, text: `this entry of ${what(pointer)} is there twice` };
+      return {
+        pointer: `${pointer}/${String(Math.max(Number(params.i), Number(params.j)))}`,
+        text: `this entry of ${what(pointer)} is there twice`,
+      };
     case 'minItems':
     case 'maxItems':
-      return { pointer, text: `${what(pointer)} has ${(e.data as unknown[]).length} entries; allowed: ${String(parent.minItems ?? 0)} to ${String(parent.maxItems ?? 'any number')}` };
+      return {
+        pointer,
+        text: `${what(pointer)} has ${(e.data as unknown[]).length} entries; allowed: ${String(parent.minItems ?? 0)} to ${String(parent.maxItems ?? 'any number')}`,
+      };
     default: {
       const hint = allowed(parent);
-      return { pointer, text: `${what(pointer)} is ${JSON.stringify(e.data)?.slice(0, 60)}, which ${e.message ?? 'is not allowed'}${hint === '' ? '' : `; allowed: ${hint}`}` };
+      return {
+        pointer,
+        text: `${what(pointer)} is ${JSON.stringify(e.data)?.slice(0, 60)}, which ${e.message ?? 'is not allowed'}${hint === '' ? '' : `; allowed: ${hint}`}`,
+      };
     }
   }
 }
@@ -113,32 +143,51 @@ export function* meaning(config: ApplianceConfig): Generator<Complaint> {
   for (const [i, card] of config.cards.entries()) {
     const at = `/cards/${i}`;
     const name = all[i]!;
-    if (names.has(name)) yield { pointer: card.name === undefined ? at : `${at}/name`, text: `card "${name}" is there twice; give each card its own name` };
+    if (names.has(name))
+      yield {
+        pointer: card.name === undefined ? at : `${at}/name`,
+        text: `card "${name}" is there twice; give each card its own name`,
+      };
     names.add(name);
     try {
       createPort(card.port, { wires });
     } catch (e) {
       yield { pointer: `${at}/port`, text: oneLine(e) };
     }
-    if (specs.has(card.port) && !card.port.startsWith('wire:')) yield { pointer: `${at}/port`, text: `port "${card.port}" is already the port of another card` };
+    if (specs.has(card.port) && !card.port.startsWith('wire:'))
+      yield { pointer: `${at}/port`, text: `port "${card.port}" is already the port of another card` };
     specs.add(card.port);
     for (const [j, text] of (card.addresses ?? []).entries())
       if (parsePrefix(text) === undefined)
-        yield { pointer: `${at}/addresses/${j}`, text: `"${text}" is not an address; allowed: ADDRESS/PREFIX, for example 127.0.0.1/8 or fd00::1/64` };
+        yield {
+          pointer: `${at}/addresses/${j}`,
+          text: `"${text}" is not an address; allowed: ADDRESS/PREFIX, for example 127.0.0.1/8 or fd00::1/64`,
+        };
   }
   const ports = new Set(config.cards.map(c => /^udp:.*:(\d+)$/.exec(c.port)?.[1]).filter(p => p !== undefined));
   if (ports.size > 1)
-    yield { pointer: '/cards', text: `udp cards of one appliance must share one UDP port (its SCTP tunnelling port, RFC 6951); found ${[...ports].join(', ')}` };
+    yield {
+      pointer: '/cards',
+      text: `udp cards of one appliance must share one UDP port (its SCTP tunnelling port, RFC 6951); found ${[...ports].join(', ')}`,
+    };
   for (const [i, route] of (config.routes ?? []).entries()) {
     const at = `/routes/${i}`;
     const destination = parsePrefix(route.destination);
-    if (destination === undefined) yield { pointer: `${at}/destination`, text: `"${route.destination}" is not a destination; allowed: ADDRESS/PREFIX, for example 127.0.0.3/32` };
+    if (destination === undefined)
+      yield {
+        pointer: `${at}/destination`,
+        text: `"${route.destination}" is not a destination; allowed: ADDRESS/PREFIX, for example 127.0.0.3/32`,
+      };
     if (route.gateway !== undefined) {
       const gateway = InAddr.parse(route.gateway);
       if (gateway === undefined || (destination !== undefined && gateway.family !== destination.addr.family))
-        yield { pointer: `${at}/gateway`, text: `"${route.gateway}" is not a gateway; allowed: an address of the destination's family` };
+        yield {
+          pointer: `${at}/gateway`,
+          text: `"${route.gateway}" is not a gateway; allowed: an address of the destination's family`,
+        };
     }
-    if (!names.has(route.card)) yield { pointer: `${at}/card`, text: `there is no card "${route.card}"; the cards are ${all.join(', ')}` };
+    if (!names.has(route.card))
+      yield { pointer: `${at}/card`, text: `there is no card "${route.card}"; the cards are ${all.join(', ')}` };
   }
 }
 
@@ -159,12 +208,15 @@ export function parseConfig(text: string, file: string): ApplianceConfig {
     throw e;
   }
   const check = validate();
-  const complaints = check(located.value) ? [...meaning(located.value as ApplianceConfig)] : (check.errors ?? []).map(complaint);
+  const complaints = check(located.value)
+    ? [...meaning(located.value as ApplianceConfig)]
+    : (check.errors ?? []).map(complaint);
   if (complaints.length > 0) {
     const offset = (c: Complaint): number => {
       let pointer = c.pointer;
       let place: Place | undefined;
-      while ((place = located.places.get(pointer)) === undefined && pointer !== '') pointer = pointer.slice(0, pointer.lastIndexOf('/'));
+      while ((place = located.places.get(pointer)) === undefined && pointer !== '')
+        pointer = pointer.slice(0, pointer.lastIndexOf('/'));
       return place === undefined ? 0 : c.key ? place.key : place.value;
     };
     const sorted = complaints.map(c => ({ at: offset(c), text: c.text })).sort((a, b) => a.at - b.at);
@@ -183,7 +235,8 @@ export function readConfig(file: string): ApplianceConfig {
     try {
       const stat = fstatSync(fd);
       if (stat.isDirectory()) throw new CliError(`${file}: this is a directory; give a JSON file`);
-      if (stat.size > MAX_CONFIG_BYTES) throw new CliError(`${file}: ${stat.size} bytes are too many for a configuration; at most ${MAX_CONFIG_BYTES}`);
+      if (stat.size > MAX_CONFIG_BYTES)
+        throw new CliError(`${file}: ${stat.size} bytes are too many for a configuration; at most ${MAX_CONFIG_BYTES}`);
       text = readFileSync(fd, 'utf8');
     } finally {
       closeSync(fd);

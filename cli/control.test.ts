@@ -5,7 +5,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { SeededRandom } from '../stack/kern/clock.js';
-import { ControlServer, chooseControl, controlDirectory, controlPath, controlRequest, Follow, type Handlers, MAX_CLIENTS, MAX_REQUEST_BYTES, runningNames } from './control.js';
+import {
+  ControlServer,
+  chooseControl,
+  controlDirectory,
+  controlPath,
+  controlRequest,
+  Follow,
+  type Handlers,
+  MAX_CLIENTS,
+  MAX_REQUEST_BYTES,
+  runningNames,
+} from './control.js';
 import { CliError } from './errors.js';
 
 let dir: string;
@@ -53,7 +64,11 @@ function raw(path: string, data: Buffer, lines = Number.POSITIVE_INFINITY): Prom
       text += d.toString();
       if (text.split('\n').length > lines) socket.destroy();
     });
-    socket.on('error', e => ((e as NodeJS.ErrnoException).code === 'EPIPE' || (e as NodeJS.ErrnoException).code === 'ECONNRESET' ? undefined : reject(e)));
+    socket.on('error', e =>
+      (e as NodeJS.ErrnoException).code === 'EPIPE' || (e as NodeJS.ErrnoException).code === 'ECONNRESET'
+        ? undefined
+        : reject(e),
+    );
     socket.on('close', () => resolve(text));
   });
 }
@@ -62,10 +77,24 @@ test('requests are answered, errors carry their words and status', async () => {
   await withServer('a.sock', async server => {
     assert.equal(await controlRequest(server.path, 'add', { a: 2, b: 3 }), 5);
     assert.equal(await controlRequest(server.path, 'later'), 'done');
-    await assert.rejects(controlRequest(server.path, 'refuse'), { message: 'no such card; the cards are nke0', status: 2 });
+    await assert.rejects(controlRequest(server.path, 'refuse'), {
+      message: 'no such card; the cards are nke0',
+      status: 2,
+    });
     await assert.rejects(controlRequest(server.path, 'crash'), { message: 'broken; inside', status: 1 });
     await assert.rejects(controlRequest(server.path, 'toString'), /unknown command "toString"; known: add, later/);
-    assert.deepEqual({ ...server.counters, clients: 0 }, { clients: 0, requests: 4, refused_too_many: 0, bad_requests: 1, too_long: 0, failed_requests: 2, slow_followers: 0 });
+    assert.deepEqual(
+      { ...server.counters, clients: 0 },
+      {
+        clients: 0,
+        requests: 4,
+        refused_too_many: 0,
+        bad_requests: 1,
+        too_long: 0,
+        failed_requests: 2,
+        slow_followers: 0,
+      },
+    );
   });
 });
 
@@ -82,10 +111,16 @@ test('a follower gets events until it hangs up, and is then forgotten', async ()
   await withServer('f.sock', async server => {
     const abort = new AbortController();
     const events: unknown[] = [];
-    await controlRequest(server.path, 'follow', {}, e => {
-      events.push(e);
-      if (events.length === 3) abort.abort();
-    }, abort.signal);
+    await controlRequest(
+      server.path,
+      'follow',
+      {},
+      e => {
+        events.push(e);
+        if (events.length === 3) abort.abort();
+      },
+      abort.signal,
+    );
     assert.deepEqual(events, [{ i: 0 }, { i: 1 }, { i: 2 }]);
     // The server hears of the hang-up with the next turn of the event loop at the latest.
     for (let i = 0; i < 100 && stopped === 0; i++) await new Promise(resolve => setImmediate(resolve));
@@ -95,7 +130,18 @@ test('a follower gets events until it hangs up, and is then forgotten', async ()
 
 test('garbage is answered or hung up on, and the server lives', async () => {
   await withServer('g.sock', async server => {
-    for (const line of ['', '{', 'null', '[]', '5', '"x"', '{"cmd":5}', '{"cmd":"add","args":[]}', '{"cmd":"add","args":null,"id":{}}', '\u0000\u0001'])
+    for (const line of [
+      '',
+      '{',
+      'null',
+      '[]',
+      '5',
+      '"x"',
+      '{"cmd":5}',
+      '{"cmd":"add","args":[]}',
+      '{"cmd":"add","args":null,"id":{}}',
+      '\u0000\u0001',
+    ])
       if (line !== '') assert.match(await raw(server.path, Buffer.from(`${line}\n`), 1), /"ok":(false|true)/, line);
     const random = new SeededRandom(7);
     for (let i = 0; i < 50; i++) {
@@ -122,9 +168,13 @@ test('a line without end is refused at the bound', async () => {
 test('more clients than allowed are told so', async () => {
   await withServer('m.sock', async server => {
     const idle = await Promise.all(
-      Array.from({ length: MAX_CLIENTS }, () => new Promise<ReturnType<typeof connect>>(resolve => {
-        const s: ReturnType<typeof connect> = connect(server.path, () => resolve(s));
-      })),
+      Array.from(
+        { length: MAX_CLIENTS },
+        () =>
+          new Promise<ReturnType<typeof connect>>(resolve => {
+            const s: ReturnType<typeof connect> = connect(server.path, () => resolve(s));
+          }),
+      ),
     );
     assert.match(await raw(server.path, Buffer.alloc(0)), /too many control clients/);
     for (const s of idle) s.destroy();
@@ -135,7 +185,11 @@ test('a stale socket is taken over, a live one and anything else is not', async 
   const path = join(dir, 's.sock');
   // A socket whose owner died without removing it: made by a process that is killed.
   const { spawnSync } = await import('node:child_process');
-  spawnSync(process.execPath, ['-e', `require('net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))`, path]);
+  spawnSync(process.execPath, [
+    '-e',
+    `require('net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))`,
+    path,
+  ]);
   assert.ok(existsSync(path));
   await withServer('s.sock', async () => {
     await assert.rejects(ControlServer.listen(path, handlers), /already listens on .*another --name/);
@@ -148,7 +202,10 @@ test('a stale socket is taken over, a live one and anything else is not', async 
 });
 
 test('nobody there, and somebody who is no appliance', async () => {
-  await assert.rejects(controlRequest(join(dir, 'none.sock'), 'add'), { message: /no appliance "none" is running .*nke up --name none/, status: 2 });
+  await assert.rejects(controlRequest(join(dir, 'none.sock'), 'add'), {
+    message: /no appliance "none" is running .*nke up --name none/,
+    status: 2,
+  });
   const path = join(dir, 'other.sock');
   const other = createServer(s => s.resume().end('HTTP/1.1 400 Bad Request\r\n\r\n'));
   await new Promise<void>(resolve => other.listen(path, resolve));

@@ -54,12 +54,16 @@ function secureDirectory(dir: string): void {
   try {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
   } catch (e) {
-    throw new CliError(`cannot make the control directory ${dir}: ${oneLine(e)}; set XDG_RUNTIME_DIR or give --control PATH`);
+    throw new CliError(
+      `cannot make the control directory ${dir}: ${oneLine(e)}; set XDG_RUNTIME_DIR or give --control PATH`,
+    );
   }
   const stat = lstatSync(dir);
   const uid = process.getuid?.() ?? stat.uid;
   if (!stat.isDirectory() || stat.uid !== uid || (stat.mode & 0o022) !== 0)
-    throw new CliError(`${dir} is not a directory of yours alone; remove it (rm -r ${dir}), set XDG_RUNTIME_DIR or give --control PATH`);
+    throw new CliError(
+      `${dir} is not a directory of yours alone; remove it (rm -r ${dir}), set XDG_RUNTIME_DIR or give --control PATH`,
+    );
 }
 
 /** True when somebody accepts on a UNIX socket; false when nobody does (a stale socket) or nothing is there. */
@@ -84,8 +88,10 @@ async function clearStale(path: string): Promise<void> {
   } catch {
     return;
   }
-  if (!stat.isSocket()) throw new CliError(`${path} is there and is not a socket; remove it or give another --control PATH`);
-  if (await answers(path)) throw new CliError(`an appliance already listens on ${path}; stop it or give this one another --name`);
+  if (!stat.isSocket())
+    throw new CliError(`${path} is there and is not a socket; remove it or give another --control PATH`);
+  if (await answers(path))
+    throw new CliError(`an appliance already listens on ${path}; stop it or give this one another --name`);
   unlinkSync(path);
 }
 
@@ -131,7 +137,15 @@ export interface ControlCounters {
 /** The appliance's end. */
 export class ControlServer {
   readonly path: string;
-  readonly counters: ControlCounters = { clients: 0, requests: 0, refused_too_many: 0, bad_requests: 0, too_long: 0, failed_requests: 0, slow_followers: 0 };
+  readonly counters: ControlCounters = {
+    clients: 0,
+    requests: 0,
+    refused_too_many: 0,
+    bad_requests: 0,
+    too_long: 0,
+    failed_requests: 0,
+    slow_followers: 0,
+  };
   readonly #handlers: Handlers;
   readonly #server: Server;
   readonly #clients = new Set<Socket>();
@@ -145,7 +159,9 @@ export class ControlServer {
   /** Listens on `path`. Throws CliError when the path is taken, too long or not to be trusted. */
   static async listen(path: string, handlers: Handlers): Promise<ControlServer> {
     if (Buffer.byteLength(path) > MAX_PATH_BYTES)
-      throw new CliError(`the control socket's path is longer than ${MAX_PATH_BYTES} bytes: ${path}; give a shorter --control PATH`);
+      throw new CliError(
+        `the control socket's path is longer than ${MAX_PATH_BYTES} bytes: ${path}; give a shorter --control PATH`,
+      );
     if (dirname(path) === controlDirectory()) secureDirectory(dirname(path));
     await clearStale(path);
     const control = new ControlServer(path, handlers);
@@ -171,7 +187,9 @@ export class ControlServer {
       socket.on('error', () => {});
       // Read on, or its end would never be seen and the server could not close.
       socket.resume();
-      socket.end(`${JSON.stringify({ id: null, ok: false, error: `too many control clients (${MAX_CLIENTS})`, status: EXIT_FAILED })}\n`);
+      socket.end(
+        `${JSON.stringify({ id: null, ok: false, error: `too many control clients (${MAX_CLIENTS})`, status: EXIT_FAILED })}\n`,
+      );
       return;
     }
     this.counters.clients++;
@@ -200,7 +218,12 @@ export class ControlServer {
     socket.on('data', chunk => {
       if (gone || lines.push(chunk)) return;
       this.counters.too_long++;
-      send({ id: null, ok: false, error: `a request is one line of at most ${MAX_REQUEST_BYTES} bytes`, status: EXIT_USAGE });
+      send({
+        id: null,
+        ok: false,
+        error: `a request is one line of at most ${MAX_REQUEST_BYTES} bytes`,
+        status: EXIT_USAGE,
+      });
       gone = true;
       socket.end();
       socket.destroySoon();
@@ -223,16 +246,33 @@ export class ControlServer {
     }
     const id = typeof request?.id === 'number' ? request.id : null;
     const args = request?.args ?? {};
-    if (request === null || typeof request !== 'object' || typeof request.cmd !== 'string' || args === null || typeof args !== 'object' || Array.isArray(args)) {
+    if (
+      request === null ||
+      typeof request !== 'object' ||
+      typeof request.cmd !== 'string' ||
+      args === null ||
+      typeof args !== 'object' ||
+      Array.isArray(args)
+    ) {
       this.counters.bad_requests++;
-      send({ id, ok: false, error: 'not a request; send one JSON object a line: {"id":1,"cmd":"ifconfig","args":{}}', status: EXIT_USAGE });
+      send({
+        id,
+        ok: false,
+        error: 'not a request; send one JSON object a line: {"id":1,"cmd":"ifconfig","args":{}}',
+        status: EXIT_USAGE,
+      });
       return undefined;
     }
     const handler = Object.hasOwn(this.#handlers, request.cmd) ? this.#handlers[request.cmd] : undefined;
     if (handler === undefined) {
       this.counters.bad_requests++;
       const names = Object.keys(this.#handlers).join(', ');
-      send({ id, ok: false, error: `unknown command ${JSON.stringify(request.cmd.slice(0, 40))}; known: ${names}`, status: EXIT_USAGE });
+      send({
+        id,
+        ok: false,
+        error: `unknown command ${JSON.stringify(request.cmd.slice(0, 40))}; known: ${names}`,
+        status: EXIT_USAGE,
+      });
       return undefined;
     }
     this.counters.requests++;
@@ -280,7 +320,10 @@ export function chooseControl(which: string | undefined, env: NodeJS.ProcessEnv 
   if (asked !== undefined && asked !== '') return asked.includes('/') ? asked : controlPath(asked, env);
   const names = runningNames(env);
   if (names.length === 1) return controlPath(names[0]!, env);
-  if (names.length === 0) throw new CliError('no appliance is running (none has a control socket); start one with: nke up --port udp:127.0.0.1:9899 --kext SCTP');
+  if (names.length === 0)
+    throw new CliError(
+      'no appliance is running (none has a control socket); start one with: nke up --port udp:127.0.0.1:9899 --kext SCTP',
+    );
   throw new CliError(`several appliances are running; say which with --appliance NAME: ${names.join(', ')}`);
 }
 
@@ -288,7 +331,13 @@ export function chooseControl(which: string | undefined, env: NodeJS.ProcessEnv 
  * Sends one request and gives its result. With `onEvent` the connection stays open and every event is handed on until
  * `signal` aborts or the appliance ends. Throws CliError with the appliance's own words.
  */
-export function controlRequest(path: string, cmd: string, args: Args = {}, onEvent?: (event: unknown) => void, signal?: AbortSignal): Promise<unknown> {
+export function controlRequest(
+  path: string,
+  cmd: string,
+  args: Args = {},
+  onEvent?: (event: unknown) => void,
+  signal?: AbortSignal,
+): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const socket = connect(path);
     let result: { value: unknown } | undefined;
@@ -301,7 +350,10 @@ export function controlRequest(path: string, cmd: string, args: Args = {}, onEve
       socket.destroy();
       resolve(result?.value);
     };
-    const timer = setTimeout(() => fail(`the appliance at ${path} did not answer within ${REQUEST_TIMEOUT_MS / 1000} s`), REQUEST_TIMEOUT_MS);
+    const timer = setTimeout(
+      () => fail(`the appliance at ${path} did not answer within ${REQUEST_TIMEOUT_MS / 1000} s`),
+      REQUEST_TIMEOUT_MS,
+    );
     const lines = new LineReader(MAX_RESPONSE_BYTES, text => {
       let message: { ok?: boolean; result?: unknown; error?: string; status?: number; event?: unknown };
       try {
@@ -316,7 +368,10 @@ export function controlRequest(path: string, cmd: string, args: Args = {}, onEve
       }
       clearTimeout(timer);
       if (message?.ok !== true) {
-        fail(String(message?.error ?? 'the appliance refused without a reason'), Number(message?.status ?? EXIT_FAILED));
+        fail(
+          String(message?.error ?? 'the appliance refused without a reason'),
+          Number(message?.status ?? EXIT_FAILED),
+        );
         return;
       }
       result = { value: message.result };
@@ -331,7 +386,8 @@ export function controlRequest(path: string, cmd: string, args: Args = {}, onEve
       clearTimeout(timer);
       const code = (e as NodeJS.ErrnoException).code;
       const name = path.slice(path.lastIndexOf('/') + 1).replace(/\.sock$/, '');
-      if (code === 'ENOENT' || code === 'ECONNREFUSED') fail(`no appliance "${name}" is running (${path}); start it with: nke up --name ${name} ...`, EXIT_USAGE);
+      if (code === 'ENOENT' || code === 'ECONNREFUSED')
+        fail(`no appliance "${name}" is running (${path}); start it with: nke up --name ${name} ...`, EXIT_USAGE);
       else fail(`cannot reach the appliance at ${path}: ${oneLine(e)}`, EXIT_USAGE);
     });
     socket.on('close', () => {

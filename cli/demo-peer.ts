@@ -1,8 +1,17 @@
 /** The second process of `nke demo`: an appliance that receives on two paths and answers over the parent's IPC channel. */
 
-import { AsyncSocket } from '../sockets/promises.js';
 import { sockaddrs } from '../sockets/message.js';
-import { demoAppliance, endAppliance, type FromPeer, hurry, RECEIVER, SCTP_PORT, SENDER, type ToPeer } from './demo-protocol.js';
+import { AsyncSocket } from '../sockets/promises.js';
+import {
+  demoAppliance,
+  endAppliance,
+  type FromPeer,
+  hurry,
+  RECEIVER,
+  SCTP_PORT,
+  SENDER,
+  type ToPeer,
+} from './demo-protocol.js';
 import { CliError, oneLine } from './errors.js';
 import { Digest, isMessage, MAX_MESSAGE_BYTES } from './pattern.js';
 import { eachMessage } from './traffic.js';
@@ -10,10 +19,13 @@ import { eachMessage } from './traffic.js';
 export async function demoPeer(): Promise<void> {
   const { send } = process;
   if (send === undefined) throw new CliError('demo-peer is started by nke demo; run: nke demo');
-  const tell = (m: FromPeer) => new Promise<void>(resolve => send.call(process, m, undefined, undefined, () => resolve()));
+  const tell = (m: FromPeer) =>
+    new Promise<void>(resolve => send.call(process, m, undefined, undefined, () => resolve()));
   // A parent that died without a word must not leave us behind.
   process.once('disconnect', () => process.exit(1));
-  const finish = new Promise<void>(resolve => process.on('message', (m: ToPeer) => (m.type === 'finish' ? resolve() : undefined)));
+  const finish = new Promise<void>(resolve =>
+    process.on('message', (m: ToPeer) => (m.type === 'finish' ? resolve() : undefined)),
+  );
   try {
     const { appliance, udpPort } = await demoAppliance('demo-b', RECEIVER, SENDER);
     for (const card of appliance.cards) appliance.up(card.name, true);

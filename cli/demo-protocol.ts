@@ -38,7 +38,9 @@ async function freePort(addresses: readonly string[]): Promise<number> {
         socket.close();
         reject(e);
       });
-      socket.bind(port, address, () => resolve({ port: socket.address().port, close: () => new Promise(r => socket.close(() => r())) }));
+      socket.bind(port, address, () =>
+        resolve({ port: socket.address().port, close: () => new Promise(r => socket.close(() => r())) }),
+      );
     });
   for (let attempt = 0; attempt < 50; attempt++) {
     const held: { port: number; close: () => Promise<void> }[] = [];
@@ -46,7 +48,8 @@ async function freePort(addresses: readonly string[]): Promise<number> {
       for (const address of addresses) held.push(await bind(address, held[0]?.port ?? 0));
       return held[0]!.port;
     } catch (e) {
-      if (held.length === 0) throw new CliError(`cannot bind a UDP socket to ${addresses[0]}: ${oneLine(e)}; run: nke doctor`);
+      if (held.length === 0)
+        throw new CliError(`cannot bind a UDP socket to ${addresses[0]}: ${oneLine(e)}; run: nke doctor`);
     } finally {
       for (const h of held) await h.close();
     }
@@ -55,10 +58,20 @@ async function freePort(addresses: readonly string[]): Promise<number> {
 }
 
 /** One side's appliance: two udp cards on one UDP port, a host route to the other side's address through each. */
-export function demoConfig(name: string, own: readonly string[], other: readonly string[], udpPort: number): ApplianceConfig {
+export function demoConfig(
+  name: string,
+  own: readonly string[],
+  other: readonly string[],
+  udpPort: number,
+): ApplianceConfig {
   return {
     name,
-    cards: own.map((address, i) => ({ name: `nke${i}`, port: `udp:${address}:${udpPort}`, addresses: [`${address}/32`], up: false })),
+    cards: own.map((address, i) => ({
+      name: `nke${i}`,
+      port: `udp:${address}:${udpPort}`,
+      addresses: [`${address}/32`],
+      up: false,
+    })),
     // One way to each address: a path whose cable is out must fail, not take the other card.
     routes: other.map((address, i) => ({ destination: `${address}/32`, card: `nke${i}` })),
     control: false,
@@ -66,7 +79,11 @@ export function demoConfig(name: string, own: readonly string[], other: readonly
 }
 
 /** Makes one side's appliance on a free UDP port. */
-export async function demoAppliance(name: string, own: readonly string[], other: readonly string[]): Promise<{ appliance: Appliance; udpPort: number }> {
+export async function demoAppliance(
+  name: string,
+  own: readonly string[],
+  other: readonly string[],
+): Promise<{ appliance: Appliance; udpPort: number }> {
   for (let attempt = 0; ; attempt++) {
     const udpPort = await freePort(own);
     try {
@@ -80,7 +97,14 @@ export async function demoAppliance(name: string, own: readonly string[], other:
 /** Time-outs short enough that a pulled cable is noticed while one watches (RFC 9260 §16 has 1 s and 60 s for the Internet). */
 export function hurry(socket: AsyncSocket): void {
   socket.setsockopt(IPPROTO_SCTP, SCTP_RTOINFO, { assocId: 0, initial: 200, min: 100, max: 400 });
-  socket.setsockopt(IPPROTO_SCTP, SCTP_PEER_ADDR_PARAMS, { assocId: 0, hbInterval: 200, pathMaxRxt: 1, pathMtu: 0, flags: SPP_HB_ENABLE, dscp: 0 });
+  socket.setsockopt(IPPROTO_SCTP, SCTP_PEER_ADDR_PARAMS, {
+    assocId: 0,
+    hbInterval: 200,
+    pathMaxRxt: 1,
+    pathMtu: 0,
+    flags: SPP_HB_ENABLE,
+    dscp: 0,
+  });
 }
 
 /** Unloads what was loaded, closes, and tells what is left. */

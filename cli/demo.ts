@@ -13,7 +13,17 @@ import type { StampedEvent } from '../stack/kern/event.js';
 import { IPPROTO_SCTP } from '../stack/netinet/in.js';
 import { type PathInfo, SCTP_GET_PATHS, SCTP_REMOTE_UDP_ENCAPS_PORT } from '../stack/sctp/api.js';
 import { COUNTERS } from '../stack/sctp/stats.js';
-import { demoAppliance, type EndReport, endAppliance, type FromPeer, hurry, MESSAGE_BYTES, RECEIVER, SCTP_PORT, SENDER } from './demo-protocol.js';
+import {
+  demoAppliance,
+  type EndReport,
+  endAppliance,
+  type FromPeer,
+  hurry,
+  MESSAGE_BYTES,
+  RECEIVER,
+  SCTP_PORT,
+  SENDER,
+} from './demo-protocol.js';
 import { CliError, EXIT_FAILED, EXIT_OK, oneLine } from './errors.js';
 import { bytes, grouped, rate, table } from './format.js';
 import { Digest, fillMessage } from './pattern.js';
@@ -94,7 +104,9 @@ class Peer {
       if (already !== undefined) resolve(already);
       else this.#waiting.set(type, resolve);
     });
-    return within(ms, `waiting for "${type}" of the second process`, Promise.race([got, this.failed])) as Promise<Extract<FromPeer, { type: T }>>;
+    return within(ms, `waiting for "${type}" of the second process`, Promise.race([got, this.failed])) as Promise<
+      Extract<FromPeer, { type: T }>
+    >;
   }
   finish(): void {
     this.#child.send({ type: 'finish' });
@@ -164,7 +176,10 @@ class Demo {
       this.#say('power up', `${name}: ${appliance.powerState(name)}, self test passed, ${card.spec}`);
       appliance.up(name, true);
       await this.#until(() => card.ifp.running, `the link of ${name}`);
-      this.#say('link up', `${name}: ${card.ifp.addresses.map(a => `${a.addr}/${a.prefix}`).join(' ')} mtu ${card.ifp.mtu}`);
+      this.#say(
+        'link up',
+        `${name}: ${card.ifp.addresses.map(a => `${a.addr}/${a.prefix}`).join(' ')} mtu ${card.ifp.mtu}`,
+      );
     }
     appliance.kextload('SCTP');
     this.#say('kextload', `SCTP.kext in protosw and domain; tunnel on UDP port ${udpPort} (RFC 6951)`);
@@ -178,7 +193,11 @@ class Demo {
     await within(STEP_MS, 'the association', socket.connect(sockaddrs(RECEIVER, SCTP_PORT)));
     const paths = () => socket.getsockopt(IPPROTO_SCTP, SCTP_GET_PATHS, 0) as PathInfo[];
     await this.#until(() => paths().length === 2 && paths().every(p => p.state === 'active'), 'confirming both paths');
-    for (const p of paths()) this.#say('path', `${p.source} -> ${p.address.addr} ${p.state}${p.primary ? ', primary' : ''}, rto ${Math.round(p.rto)} ms, mtu ${p.mtu}`);
+    for (const p of paths())
+      this.#say(
+        'path',
+        `${p.source} -> ${p.address.addr} ${p.state}${p.primary ? ', primary' : ''}, rto ${Math.round(p.rto)} ms, mtu ${p.mtu}`,
+      );
 
     const transfer = await this.#transfer(appliance, socket, paths);
     const received = await this.#peer.expect('received');
@@ -187,7 +206,10 @@ class Demo {
     this.#peer.finish();
     const [here, there] = await Promise.all([endAppliance(appliance), this.#peer.expect('closed')]);
     this.#closed = true;
-    this.#say('kextunload', `SCTP.kext is out on both sides; mbufs left in use: ${here.mbufsInUse} and ${there.end.mbufsInUse}`);
+    this.#say(
+      'kextunload',
+      `SCTP.kext is out on both sides; mbufs left in use: ${here.mbufsInUse} and ${there.end.mbufsInUse}`,
+    );
     const status = await within(STEP_MS, 'the end of the second process', this.#peer.exit);
     return this.#summary(transfer, received, here, there.end, status);
   }
@@ -206,7 +228,15 @@ class Demo {
     const total = this.#options.seconds * 1000;
     const start = performance.now();
     const elapsed = () => performance.now() - start;
-    const t: Transfer = { messages: 0, bytes: 0, hash: '', seconds: 0, failoverMs: undefined, restoredMs: undefined, bytesWhileOut: 0 };
+    const t: Transfer = {
+      messages: 0,
+      bytes: 0,
+      hash: '',
+      seconds: 0,
+      failoverMs: undefined,
+      restoredMs: undefined,
+      bytesWhileOut: 0,
+    };
     const digest = new Digest();
     const bar = progress('transfer', process.stdout, this.#options.json);
     this.#bar = bar;
@@ -244,7 +274,10 @@ class Demo {
     }
     t.seconds = elapsed() / 1000;
     t.hash = digest.hex();
-    this.#say('sent', `${grouped(t.messages)} messages, ${bytes(t.bytes)} in ${t.seconds.toFixed(2)} s: ${rate(t.bytes, t.seconds)}`);
+    this.#say(
+      'sent',
+      `${grouped(t.messages)} messages, ${bytes(t.bytes)} in ${t.seconds.toFixed(2)} s: ${rate(t.bytes, t.seconds)}`,
+    );
     return t;
   }
 
@@ -262,11 +295,18 @@ class Demo {
     await this.#until(() => second.obytes - carried > 20 * MESSAGE_BYTES, 'going on over the second path', total / 3);
     t.failoverMs = performance.now() - pulled;
     const other = pathTo(paths(), RECEIVER[1])!;
-    this.#say('failover', `after ${t.failoverMs.toFixed(0)} ms data goes on ${other.source} -> ${other.address.addr}, because the link of ${first} is down`);
+    this.#say(
+      'failover',
+      `after ${t.failoverMs.toFixed(0)} ms data goes on ${other.source} -> ${other.address.addr}, because the link of ${first} is down`,
+    );
     // Path.Max.Retrans counts on meanwhile; the path may still be on trial when the cable comes back.
     const left = () => total / 3 - (performance.now() - pulled);
     while (left() > 0 && pathTo(paths(), RECEIVER[0])?.state !== 'inactive') await pause(5);
-    if (left() > 0) this.#say('path down', `${RECEIVER[0]} is inactive after ${(performance.now() - pulled).toFixed(0)} ms (RFC 9260 §8.2)`);
+    if (left() > 0)
+      this.#say(
+        'path down',
+        `${RECEIVER[0]} is inactive after ${(performance.now() - pulled).toFixed(0)} ms (RFC 9260 §8.2)`,
+      );
     await pause(Math.max(0, left()));
     t.bytesWhileOut = t.bytes - before;
     appliance.link(first, true);
@@ -277,7 +317,13 @@ class Demo {
     this.#say('path back', `${RECEIVER[0]} is active again after ${t.restoredMs.toFixed(0)} ms`);
   }
 
-  #summary(t: Transfer, received: { messages: number; bytes: number; hash: string }, here: EndReport, there: EndReport, peerStatus: number): number {
+  #summary(
+    t: Transfer,
+    received: { messages: number; bytes: number; hash: string },
+    here: EndReport,
+    there: EndReport,
+    peerStatus: number,
+  ): number {
     const a = here.counters.sctp ?? {};
     const b = there.counters.sctp ?? {};
     const checks: [string, boolean][] = [
@@ -285,8 +331,14 @@ class Demo {
       ['every byte sent was received', t.bytes === received.bytes],
       ['SHA-256 of what was sent and of what was received are equal', t.hash === received.hash],
       ["SCTP's own count agrees on both sides", a.sctps_outbytes === t.bytes && b.sctps_inbytes === t.bytes],
-      ['the association outlived the cable', t.failoverMs !== undefined && t.bytesWhileOut > 0 && t.restoredMs !== undefined],
-      ['the association ended by SHUTDOWN, not ABORT', a.sctps_shutdown === 1 && a.sctps_aborted === 0 && b.sctps_aborted === 0],
+      [
+        'the association outlived the cable',
+        t.failoverMs !== undefined && t.bytesWhileOut > 0 && t.restoredMs !== undefined,
+      ],
+      [
+        'the association ended by SHUTDOWN, not ABORT',
+        a.sctps_shutdown === 1 && a.sctps_aborted === 0 && b.sctps_aborted === 0,
+      ],
       ['SCTP.kext was unloaded on both sides', here.unloaded && there.unloaded],
       ['no mbuf was lost', here.mbufsInUse === 0 && there.mbufsInUse === 0],
       ['the second process ended well', peerStatus === 0],
@@ -297,7 +349,13 @@ class Demo {
       const summary = {
         ok,
         seconds,
-        sent: { messages: t.messages, bytes: t.bytes, sha256: t.hash, seconds: t.seconds, bitsPerSecond: (t.bytes * 8) / t.seconds },
+        sent: {
+          messages: t.messages,
+          bytes: t.bytes,
+          sha256: t.hash,
+          seconds: t.seconds,
+          bitsPerSecond: (t.bytes * 8) / t.seconds,
+        },
         received: { messages: received.messages, bytes: received.bytes, sha256: received.hash },
         failoverMs: t.failoverMs,
         restoredMs: t.restoredMs,
@@ -325,11 +383,15 @@ class Demo {
   }
 }
 
-const pathTo = (paths: readonly PathInfo[], address: string): PathInfo | undefined => paths.find(p => p.address.addr.toString() === address);
+const pathTo = (paths: readonly PathInfo[], address: string): PathInfo | undefined =>
+  paths.find(p => p.address.addr.toString() === address);
 
 /** The path that data takes: the one with most of it in flight. */
 function activePath(paths: readonly PathInfo[]): string {
-  const p = paths.reduce<PathInfo | undefined>((best, x) => (best === undefined || x.flight > best.flight ? x : best), undefined);
+  const p = paths.reduce<PathInfo | undefined>(
+    (best, x) => (best === undefined || x.flight > best.flight ? x : best),
+    undefined,
+  );
   return p === undefined ? 'no path' : `${p.source} -> ${p.address.addr}`;
 }
 

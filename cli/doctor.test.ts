@@ -35,9 +35,24 @@ test('each missing thing is named, with what mends it, and costs exactly the por
     [{ there: [] }, '/dev/net/tun', ['wire', 'udp', 'raw'], /mknod \/dev\/net\/tun c 10 200/],
     [{ tryDevice: () => 'EACCES: permission denied' }, '/dev/net/tun', ['wire', 'udp', 'raw'], /chmod 0666/],
     [{ tryNative: () => 'not built' }, 'C module nic/native', ['wire', 'udp', 'raw'], /npm run build/],
-    [{ tryRawPackage: () => 'not installed' }, 'npm package raw-socket', ['wire', 'udp', 'tap', 'tun'], /npm install raw-socket/],
-    [{ tryUdp: async () => ({ bind: 'EADDRNOTAVAIL' }) }, 'UDP on loopback', ['wire', 'tap', 'tun', 'raw'], /ip link set lo up/],
-    [{ tryUdp: async () => ({ offload: 'refused' }) }, 'UDP_SEGMENT and UDP_GRO', ['wire', 'udp', 'tap', 'tun', 'raw'], /Linux 5\.0/],
+    [
+      { tryRawPackage: () => 'not installed' },
+      'npm package raw-socket',
+      ['wire', 'udp', 'tap', 'tun'],
+      /npm install raw-socket/,
+    ],
+    [
+      { tryUdp: async () => ({ bind: 'EADDRNOTAVAIL' }) },
+      'UDP on loopback',
+      ['wire', 'tap', 'tun', 'raw'],
+      /ip link set lo up/,
+    ],
+    [
+      { tryUdp: async () => ({ offload: 'refused' }) },
+      'UDP_SEGMENT and UDP_GRO',
+      ['wire', 'udp', 'tap', 'tun', 'raw'],
+      /Linux 5\.0/,
+    ],
     [{ nodeVersion: 'v18.2.0' }, 'Node.js', ['tap', 'tun', 'raw'], /20\.19/],
   ];
   for (const [change, name, ports, fix] of cases) {
@@ -47,7 +62,8 @@ test('each missing thing is named, with what mends it, and costs exactly the por
     assert.match(finding.fix ?? '', fix, name);
     assert.deepEqual(usable(report.ports), ports, name);
     assert.equal(report.ready, ports.includes('udp'), name);
-    for (const p of report.ports) if (!p.usable && finding.needed?.includes(p.port)) assert.ok(p.note.includes(name), `${p.port}: ${p.note}`);
+    for (const p of report.ports)
+      if (!p.usable && finding.needed?.includes(p.port)) assert.ok(p.note.includes(name), `${p.port}: ${p.note}`);
   }
 });
 

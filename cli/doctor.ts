@@ -4,10 +4,10 @@
  * can be tested on any machine.
  */
 
+import { createSocket } from 'node:dgram';
 import { accessSync, closeSync, constants, existsSync, openSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { constants as os } from 'node:os';
-import { createSocket } from 'node:dgram';
 import {
   native,
   nativeError,
@@ -78,14 +78,26 @@ function nodeFinding(env: Environment): Finding {
   const [major = 0, minor = 0] = env.nodeVersion.replace(/^v/, '').split('.').map(Number);
   const name = 'Node.js';
   if (major > 20 || (major === 20 && minor >= 19)) return { name, status: 'ok', detail: env.nodeVersion };
-  return { name, status: 'missing', detail: `${env.nodeVersion} is older than 20.19`, fix: 'install Node.js 20.19 or newer (Debian: apt-get install nodejs)', needed: 'everything' };
+  return {
+    name,
+    status: 'missing',
+    detail: `${env.nodeVersion} is older than 20.19`,
+    fix: 'install Node.js 20.19 or newer (Debian: apt-get install nodejs)',
+    needed: 'everything',
+  };
 }
 
 function nativeFinding(env: Environment): Finding {
   const why = env.tryNative();
   const name = 'C module nic/native';
   if (why === undefined) return { name, status: 'ok', detail: 'loaded' };
-  return { name, status: 'warning', detail: why, fix: 'apt-get install build-essential && npm run build', needed: 'tap, tun, and udp at full speed (without it udp uses Node\'s own sockets)' };
+  return {
+    name,
+    status: 'warning',
+    detail: why,
+    fix: 'apt-get install build-essential && npm run build',
+    needed: "tap, tun, and udp at full speed (without it udp uses Node's own sockets)",
+  };
 }
 
 function tunDevice(env: Environment): Finding {
@@ -93,36 +105,58 @@ function tunDevice(env: Environment): Finding {
   const name = path;
   const needed = 'tap, tun';
   if (!env.exists(path)) {
-    const fix = env.exists('/proc/misc') && env.uid === 0 ? 'modprobe tun; mkdir -p /dev/net && mknod /dev/net/tun c 10 200' : 'as root: modprobe tun; mkdir -p /dev/net && mknod /dev/net/tun c 10 200 (a container: run it with --device /dev/net/tun)';
+    const fix =
+      env.exists('/proc/misc') && env.uid === 0
+        ? 'modprobe tun; mkdir -p /dev/net && mknod /dev/net/tun c 10 200'
+        : 'as root: modprobe tun; mkdir -p /dev/net && mknod /dev/net/tun c 10 200 (a container: run it with --device /dev/net/tun)';
     return { name, status: 'missing', detail: 'the device is not there', fix, needed };
   }
   const why = env.tryDevice(path);
   if (why === undefined) return { name, status: 'ok', detail: 'opens' };
-  return { name, status: 'missing', detail: why, fix: 'as root: modprobe tun && chmod 0666 /dev/net/tun (a container: run it with --device /dev/net/tun)', needed };
+  return {
+    name,
+    status: 'missing',
+    detail: why,
+    fix: 'as root: modprobe tun && chmod 0666 /dev/net/tun (a container: run it with --device /dev/net/tun)',
+    needed,
+  };
 }
 
 function capability(env: Environment, name: string, bit: number, needed: string): Finding {
   if (has(env, bit)) return { name, status: 'ok', detail: 'held' };
   const cap = name.toLowerCase();
-  return { name, status: 'missing', detail: 'this process does not have it', fix: `run as root, or: sudo setcap ${cap}+ep "$(readlink -f "$(command -v node)")" (a container: --cap-add ${name.slice(4)})`, needed };
+  return {
+    name,
+    status: 'missing',
+    detail: 'this process does not have it',
+    fix: `run as root, or: sudo setcap ${cap}+ep "$(readlink -f "$(command -v node)")" (a container: --cap-add ${name.slice(4)})`,
+    needed,
+  };
 }
 
 function rawPackage(env: Environment): Finding {
   const why = env.tryRawPackage();
   const name = 'npm package raw-socket';
   if (why === undefined) return { name, status: 'ok', detail: 'loaded' };
-  return { name, status: 'missing', detail: why, fix: 'apt-get install build-essential && npm install raw-socket', needed: 'raw' };
+  return {
+    name,
+    status: 'missing',
+    detail: why,
+    fix: 'apt-get install build-essential && npm install raw-socket',
+    needed: 'raw',
+  };
 }
 
 function kernelSctp(env: Environment): Finding {
   const name = "the kernel's own SCTP";
-  if (!env.exists('/proc/net/sctp') && !env.exists('/proc/sys/net/sctp')) return { name, status: 'ok', detail: 'not loaded: it cannot answer our packets' };
+  if (!env.exists('/proc/net/sctp') && !env.exists('/proc/sys/net/sctp'))
+    return { name, status: 'ok', detail: 'not loaded: it cannot answer our packets' };
   return {
     name,
     status: 'warning',
-    detail: "loaded: it answers packets of a raw port with ABORT, because it does not know our associations",
+    detail: 'loaded: it answers packets of a raw port with ABORT, because it does not know our associations',
     fix: 'as root: rmmod sctp_diag sctp (or use udp, or a tap in a network namespace)',
-    needed: 'raw on the host\'s own addresses',
+    needed: "raw on the host's own addresses",
   };
 }
 
@@ -134,11 +168,23 @@ export async function examine(env: Environment): Promise<Report> {
   const bind: Finding =
     tried.bind === undefined
       ? { name: 'UDP on loopback', status: 'ok', detail: 'binds' }
-      : { name: 'UDP on loopback', status: 'missing', detail: tried.bind, fix: 'bring loopback up: ip link set lo up', needed: 'udp, the embedded default' };
+      : {
+          name: 'UDP on loopback',
+          status: 'missing',
+          detail: tried.bind,
+          fix: 'bring loopback up: ip link set lo up',
+          needed: 'udp, the embedded default',
+        };
   const offload: Finding =
     tried.offload === undefined
       ? { name: 'UDP_SEGMENT and UDP_GRO', status: 'ok', detail: 'packet trains in one system call' }
-      : { name: 'UDP_SEGMENT and UDP_GRO', status: 'warning', detail: tried.offload, fix: 'use Linux 5.0 or newer and build nic/native; until then udp runs without trains', needed: 'udp at full speed' };
+      : {
+          name: 'UDP_SEGMENT and UDP_GRO',
+          status: 'warning',
+          detail: tried.offload,
+          fix: 'use Linux 5.0 or newer and build nic/native; until then udp runs without trains',
+          needed: 'udp at full speed',
+        };
   const admin = capability(env, 'CAP_NET_ADMIN', CAP_NET_ADMIN, 'tap, tun');
   const rawRight = capability(env, 'CAP_NET_RAW', CAP_NET_RAW, 'raw');
   const tun = tunDevice(env);
@@ -146,7 +192,12 @@ export async function examine(env: Environment): Promise<Report> {
   const kernel = kernelSctp(env);
   const works = (...all: Finding[]) => all.every(f => f.status !== 'missing');
   const lacks = (...all: Finding[]) => all.filter(f => f.status !== 'ok').map(f => f.name);
-  const verdict = (port: PortVerdict['port'], usable: boolean, missing: readonly string[], note: string): PortVerdict => ({
+  const verdict = (
+    port: PortVerdict['port'],
+    usable: boolean,
+    missing: readonly string[],
+    note: string,
+  ): PortVerdict => ({
     port,
     usable,
     note: usable ? note : `needs ${missing.join(', ')}`,
@@ -154,12 +205,26 @@ export async function examine(env: Environment): Promise<Report> {
   const tunUsable = env.platform === 'linux' && native.status === 'ok' && works(tun, admin);
   const ports = [
     verdict('wire', node.status === 'ok', ['Node.js'], 'in memory'),
-    verdict('udp', works(node, bind), lacks(bind), native.status === 'ok' ? (offload.status === 'ok' ? 'packet trains' : 'single packets') : "Node's own sockets"),
+    verdict(
+      'udp',
+      works(node, bind),
+      lacks(bind),
+      native.status === 'ok' ? (offload.status === 'ok' ? 'packet trains' : 'single packets') : "Node's own sockets",
+    ),
     verdict('tap', tunUsable, lacks(native, tun, admin), 'Ethernet'),
     verdict('tun', tunUsable, lacks(native, tun, admin), 'IP'),
-    verdict('raw', works(raw, rawRight), lacks(raw, rawRight), kernel.status === 'ok' ? 'IP protocol 132' : "beware: the kernel's SCTP answers too"),
+    verdict(
+      'raw',
+      works(raw, rawRight),
+      lacks(raw, rawRight),
+      kernel.status === 'ok' ? 'IP protocol 132' : "beware: the kernel's SCTP answers too",
+    ),
   ];
-  return { findings: [node, native, bind, offload, tun, admin, raw, rawRight, kernel], ports, ready: works(node, bind) };
+  return {
+    findings: [node, native, bind, offload, tun, admin, raw, rawRight, kernel],
+    ports,
+    ready: works(node, bind),
+  };
 }
 
 /** This machine. */
@@ -188,7 +253,9 @@ export function thisMachine(): Environment {
         return undefined;
       } catch (e) {
         const text = oneLine(e);
-        return text.includes("Cannot find module 'raw-socket'") ? 'not installed (its build needs a compiler)' : text.split(';')[0]!;
+        return text.includes("Cannot find module 'raw-socket'")
+          ? 'not installed (its build needs a compiler)'
+          : text.split(';')[0]!;
       }
     },
     async tryUdp() {
@@ -232,13 +299,16 @@ function tryOffload(): string | undefined {
     row[UDP_W2] = 0xffff;
     row[UDP_W3] = 0x7f000001;
     const sent = native.udpSend(fd, region, row, 1, 0);
-    if (sent !== 1 || row[UDP_RESULT] !== 0) return `UDP_SEGMENT was refused (${errorName(sent < 0 ? -sent : row[UDP_RESULT]!)})`;
+    if (sent !== 1 || row[UDP_RESULT] !== 0)
+      return `UDP_SEGMENT was refused (${errorName(sent < 0 ? -sent : row[UDP_RESULT]!)})`;
     row.fill(0);
     row[UDP_OFF] = 512;
     row[UDP_CAP] = 512;
     // Loopback delivers within the send call.
     const received = native.udpReceive(fd, region, row, 1, 0);
-    return received === 1 && row[UDP_LEN] === 128 && row[UDP_SEGSZ] === 64 ? undefined : 'the kernel cuts trains but does not join them (UDP_GRO)';
+    return received === 1 && row[UDP_LEN] === 128 && row[UDP_SEGSZ] === 64
+      ? undefined
+      : 'the kernel cuts trains but does not join them (UDP_GRO)';
   } finally {
     native.close(fd);
   }

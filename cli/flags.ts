@@ -37,7 +37,10 @@ export function positive(text: string): number {
 }
 
 /** Adds the flags to a command. The returned function makes the checked configuration after parsing; it throws CliError. */
-export function applianceFlags(command: Command, defaults: { readonly name: string; readonly kexts: readonly string[] }): () => ApplianceConfig {
+export function applianceFlags(
+  command: Command,
+  defaults: { readonly name: string; readonly kexts: readonly string[] },
+): () => ApplianceConfig {
   const draft: Draft = { cards: [], kexts: [], routes: [], sysctl: {}, file: undefined, used: new Set() };
   const flag = (flags: string, text: string, take: (value: string, name: string) => void): void => {
     const option = new Option(flags, text);
@@ -54,7 +57,11 @@ export function applianceFlags(command: Command, defaults: { readonly name: stri
     if (last === undefined) throw new InvalidArgumentError(`${name} belongs to a card: put it behind its --port.`);
     return last;
   };
-  flag('--port <spec>', 'a card and its medium: udp:ADDRESS:PORT, tap:DEVICE, tun:DEVICE, raw:ADDRESS or wire:NAME (repeat for more cards)', v => draft.cards.push({ port: v }));
+  flag(
+    '--port <spec>',
+    'a card and its medium: udp:ADDRESS:PORT, tap:DEVICE, tun:DEVICE, raw:ADDRESS or wire:NAME (repeat for more cards)',
+    v => draft.cards.push({ port: v }),
+  );
   flag('--address <address/prefix>', 'an address of that card (repeat for more)', (v, n) => {
     const c = card(n);
     c.addresses = [...(c.addresses ?? []), v];
@@ -71,12 +78,16 @@ export function applianceFlags(command: Command, defaults: { readonly name: stri
   flag('--capture <file>', "write that card's frames to a pcapng file", (v, n) => {
     card(n).capture = v;
   });
-  flag('--fault <name=value>', 'a fault of that card: loss=0.01, duplicate, reorder, corrupt (shares), delay (us), rate (bit/s), seed', (v, n) => {
-    const m = /^([a-zA-Z]+)=(\d+(?:\.\d+)?(?:e\d+)?)$/.exec(v);
-    if (m === null) throw new InvalidArgumentError('NAME=NUMBER is wanted, for example loss=0.01.');
-    const c = card(n);
-    c.faults = { ...c.faults, [m[1]!]: Number(m[2]) };
-  });
+  flag(
+    '--fault <name=value>',
+    'a fault of that card: loss=0.01, duplicate, reorder, corrupt (shares), delay (us), rate (bit/s), seed',
+    (v, n) => {
+      const m = /^([a-zA-Z]+)=(\d+(?:\.\d+)?(?:e\d+)?)$/.exec(v);
+      if (m === null) throw new InvalidArgumentError('NAME=NUMBER is wanted, for example loss=0.01.');
+      const c = card(n);
+      c.faults = { ...c.faults, [m[1]!]: Number(m[2]) };
+    },
+  );
   flag('--route <destination,card[,gateway]>', 'a static route, for example 0.0.0.0/0,nke0,192.0.2.1', v => {
     const [destination = '', to = '', gateway] = v.split(',');
     draft.routes.push({ destination, card: to, ...(gateway === undefined ? {} : { gateway }) });
@@ -86,13 +97,20 @@ export function applianceFlags(command: Command, defaults: { readonly name: stri
     if (m === null) throw new InvalidArgumentError('NAME=NUMBER is wanted, for example net.inet.sctp.rto_min=200.');
     draft.sysctl[m[1]!] = Number(m[2]);
   });
-  flag('--kext <name>', `an extension to load at start (repeat for more)${defaults.kexts.length > 0 ? `; default: ${defaults.kexts.join(', ')}` : ''}`, v => draft.kexts.push(v));
+  flag(
+    '--kext <name>',
+    `an extension to load at start (repeat for more)${defaults.kexts.length > 0 ? `; default: ${defaults.kexts.join(', ')}` : ''}`,
+    v => draft.kexts.push(v),
+  );
   flag('--config <file>', 'take all of this from a JSON file (schema: config.schema.json)', v => {
     draft.file = v;
   });
   command.option('--name <name>', 'name of the appliance and of its control socket');
   command.option('--busy-poll', 'never sleep: lowest latency, one core fully used');
-  command.option('--control <path>', 'control socket (default: $XDG_RUNTIME_DIR/nke/NAME.sock or /tmp/nke-UID/NAME.sock)');
+  command.option(
+    '--control <path>',
+    'control socket (default: $XDG_RUNTIME_DIR/nke/NAME.sock or /tmp/nke-UID/NAME.sock)',
+  );
   command.option('--no-control', 'no control socket');
   return () => {
     const given = command.opts<{ name?: string; busyPoll?: boolean; control?: string | boolean }>();
@@ -110,12 +128,19 @@ export function applianceFlags(command: Command, defaults: { readonly name: stri
 
 function fromFile(draft: Draft): ApplianceConfig {
   const others = [...draft.used].filter(u => u !== '--config');
-  if (others.length > 0) throw new CliError(`--config already says what ${others.join(', ')} would; leave one of them out`);
+  if (others.length > 0)
+    throw new CliError(`--config already says what ${others.join(', ')} would; leave one of them out`);
   return readConfig(draft.file!);
 }
 
-function fromDraft(draft: Draft, defaults: { readonly name: string; readonly kexts: readonly string[] }): ApplianceConfig {
-  if (draft.cards.length === 0) throw new CliError('an appliance needs a card: give --port, for example --port udp:127.0.0.1:9899, or --config FILE');
+function fromDraft(
+  draft: Draft,
+  defaults: { readonly name: string; readonly kexts: readonly string[] },
+): ApplianceConfig {
+  if (draft.cards.length === 0)
+    throw new CliError(
+      'an appliance needs a card: give --port, for example --port udp:127.0.0.1:9899, or --config FILE',
+    );
   return {
     cards: draft.cards,
     kexts: draft.kexts.length > 0 ? draft.kexts : [...defaults.kexts],

@@ -6,7 +6,17 @@ import { errnoName } from '../stack/kern/errno.js';
 import { CLUSTER_BYTES, JUMBO_BYTES, SMALL_BYTES } from '../stack/kern/mbuf.js';
 import type { SysctlEntry } from '../stack/kern/sysctl.js';
 import type { AssocListing } from '../stack/kexts/SCTP.kext/index.js';
-import { IFF_BROADCAST, IFF_LOOPBACK, IFF_MULTICAST, IFF_NOARP, IFF_POINTOPOINT, IFF_PROMISC, IFF_RUNNING, IFF_UP, type Ifnet } from '../stack/net/ifnet.js';
+import {
+  IFF_BROADCAST,
+  IFF_LOOPBACK,
+  IFF_MULTICAST,
+  IFF_NOARP,
+  IFF_POINTOPOINT,
+  IFF_PROMISC,
+  IFF_RUNNING,
+  IFF_UP,
+  type Ifnet,
+} from '../stack/net/ifnet.js';
 import { parsePrefix } from './config.js';
 import { type Args, Follow, type Handlers } from './control.js';
 import { CliError } from './errors.js';
@@ -117,7 +127,8 @@ const hex = (mac: Uint8Array) => Array.from(mac, b => b.toString(16).padStart(2,
 /** An argument that must be a text. */
 function text(args: Args, name: string): string {
   const value = args[name];
-  if (typeof value !== 'string' || value === '' || value.length > 256) throw new CliError(`the argument "${name}" is missing or is no text`);
+  if (typeof value !== 'string' || value === '' || value.length > 256)
+    throw new CliError(`the argument "${name}" is missing or is no text`);
   return value;
 }
 function optional(args: Args, name: string): string | undefined {
@@ -144,7 +155,14 @@ export function interfaceRow(appliance: Appliance, ifp: Ifnet): InterfaceRow {
     mac: (ifp.flags & IFF_LOOPBACK) !== 0 ? '' : hex(ifp.mac),
     addresses: ifp.addresses.map(a => `${a.addr}/${a.prefix}`),
     link: ifp.link,
-    linkReason: card === undefined ? '' : ifp.link ? 'link up' : (ifp.flags & IFF_UP) === 0 ? 'the interface is down' : card.firmware.linkReason,
+    linkReason:
+      card === undefined
+        ? ''
+        : ifp.link
+          ? 'link up'
+          : (ifp.flags & IFF_UP) === 0
+            ? 'the interface is down'
+            : card.firmware.linkReason,
     ...(card === undefined ? {} : { port: card.spec, power: appliance.powerState(card.name) }),
     counters: { ...ifp.counters },
   };
@@ -182,7 +200,12 @@ export function handlers(appliance: Appliance): Handlers {
   const ifnet = (name: string): Ifnet => {
     const ifp = stack.interfaces.byName(name);
     if (ifp !== undefined) return ifp;
-    throw new CliError(`there is no interface "${name}"; there are ${stack.interfaces.list().map(i => i.name).join(', ')}`);
+    throw new CliError(
+      `there is no interface "${name}"; there are ${stack.interfaces
+        .list()
+        .map(i => i.name)
+        .join(', ')}`,
+    );
   };
   const associations = () => (appliance.sctp()?.associations() ?? []).map(associationRow);
   const interfaces = () => stack.interfaces.list().map(i => interfaceRow(appliance, i));
@@ -191,15 +214,36 @@ export function handlers(appliance: Appliance): Handlers {
     const known = Appliance.kextNames();
     const rows = loaded.map(k => {
       const about = known.find(n => n.identifier === k.identifier);
-      return { name: about?.name ?? k.identifier, identifier: k.identifier, version: k.version, state: k.state, references: k.refs, holders: k.holders, description: about?.about ?? k.kind };
+      return {
+        name: about?.name ?? k.identifier,
+        identifier: k.identifier,
+        version: k.version,
+        state: k.state,
+        references: k.refs,
+        holders: k.holders,
+        description: about?.about ?? k.kind,
+      };
     });
     const rest = known
       .filter(n => !loaded.some(k => k.identifier === n.identifier))
-      .map(n => ({ name: n.name, identifier: n.identifier, version: '-', state: 'not loaded', references: 0, holders: [], description: n.about }));
+      .map(n => ({
+        name: n.name,
+        identifier: n.identifier,
+        version: '-',
+        state: 'not loaded',
+        references: 0,
+        holders: [],
+        description: n.about,
+      }));
     return [...rows, ...rest];
   };
   return {
-    status: () => ({ name: appliance.name, pid: process.pid, cards: appliance.cards.map(c => c.name), kexts: stack.kexts.list().map(k => k.identifier) }),
+    status: () => ({
+      name: appliance.name,
+      pid: process.pid,
+      cards: appliance.cards.map(c => c.name),
+      kexts: stack.kexts.list().map(k => k.identifier),
+    }),
     ifconfig: args => {
       const name = optional(args, 'interface');
       if (name === undefined) return interfaces();
@@ -229,14 +273,23 @@ export function handlers(appliance: Appliance): Handlers {
       })),
     mbufs: (): MbufRow[] => {
       const { inUse, totals, failed } = stack.pool;
-      return (['small', 'cluster', 'jumbo'] as const).map((c, i) => ({ class: c, bytes: [SMALL_BYTES, CLUSTER_BYTES, JUMBO_BYTES][i]!, inUse: inUse[c], total: totals[c], failed: failed[c] }));
+      return (['small', 'cluster', 'jumbo'] as const).map((c, i) => ({
+        class: c,
+        bytes: [SMALL_BYTES, CLUSTER_BYTES, JUMBO_BYTES][i]!,
+        inUse: inUse[c],
+        total: totals[c],
+        failed: failed[c],
+      }));
     },
     counters: () => appliance.counters(),
     protocol: args => {
       const name = text(args, 'name');
       const all = appliance.counters();
-      const counters = Object.fromEntries(Object.entries(all).filter(([group]) => group === name || group.startsWith(`${name}.`)));
-      if (Object.keys(counters).length === 0) throw new CliError(`there are no counters of "${name}"; there are ${Object.keys(all).join(', ')}`);
+      const counters = Object.fromEntries(
+        Object.entries(all).filter(([group]) => group === name || group.startsWith(`${name}.`)),
+      );
+      if (Object.keys(counters).length === 0)
+        throw new CliError(`there are no counters of "${name}"; there are ${Object.keys(all).join(', ')}`);
       return { associations: name === 'sctp' ? associations() : [], counters };
     },
     netstat: () => ({
@@ -277,8 +330,15 @@ function configure(appliance: Appliance, ifp: Ifnet, what: string, remove: boole
   }
   const parsed = parsePrefix(what);
   if (parsed === undefined) throw new CliError(`"${what}" is not known here; allowed: up, down or ADDRESS/PREFIX`);
-  const e = remove ? interfaces.removeAddress(ifp, parsed.addr) : interfaces.addAddress(ifp, parsed.addr, parsed.prefix);
-  if (e < 0) throw new CliError(remove ? `${ifp.name} does not have ${parsed.addr}` : `${ifp.name} cannot have ${what} (${errnoName(e)}): give a host's own address that no other interface has`);
+  const e = remove
+    ? interfaces.removeAddress(ifp, parsed.addr)
+    : interfaces.addAddress(ifp, parsed.addr, parsed.prefix);
+  if (e < 0)
+    throw new CliError(
+      remove
+        ? `${ifp.name} does not have ${parsed.addr}`
+        : `${ifp.name} cannot have ${what} (${errnoName(e)}): give a host's own address that no other interface has`,
+    );
   appliance.kick();
 }
 
@@ -286,12 +346,14 @@ function configure(appliance: Appliance, ifp: Ifnet, what: string, remove: boole
 function sysctl(appliance: Appliance, args: Args): SysctlRow[] {
   const { sysctl: tree } = appliance.stack;
   const names = args.names ?? [];
-  if (!Array.isArray(names) || names.length > 64 || !names.every(n => typeof n === 'string' && n.length <= 256)) throw new CliError('the argument "names" must be a list of texts');
+  if (!Array.isArray(names) || names.length > 64 || !names.every(n => typeof n === 'string' && n.length <= 256))
+    throw new CliError('the argument "names" must be a list of texts');
   if (names.length === 0) return [...tree.list()];
   const wanted = (names as string[]).map(n => {
     const [name = '', ...value] = n.split('=');
     const entries = tree.list(name);
-    if (entries.length === 0 || (value.length > 0 && entries[0]!.name !== name)) throw new CliError(sysctlProblem(appliance.stack, name, '', -2));
+    if (entries.length === 0 || (value.length > 0 && entries[0]!.name !== name))
+      throw new CliError(sysctlProblem(appliance.stack, name, '', -2));
     return { name, value: value.length === 0 ? undefined : value.join('=') };
   });
   for (const { name, value } of wanted) {

@@ -43,7 +43,16 @@ export function pointerToken(key: string): string {
 
 const MAX_DEPTH = 64;
 const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
-const ESCAPES: Readonly<Record<string, string>> = { '"': '"', '\\': '\\', '/': '/', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' };
+const ESCAPES: Readonly<Record<string, string>> = {
+  '"': '"',
+  '\\': '\\',
+  '/': '/',
+  b: '\b',
+  f: '\f',
+  n: '\n',
+  r: '\r',
+  t: '\t',
+};
 
 class Reader {
   readonly #text: string;
@@ -94,7 +103,9 @@ class Reader {
     const number = NUMBER.exec(this.#text);
     if (number === null) {
       if (c === undefined) this.#fail('the text ends where a value is expected');
-      this.#fail(`${JSON.stringify(c)} cannot start a value: an object, array, string, number, true, false or null is expected`);
+      this.#fail(
+        `${JSON.stringify(c)} cannot start a value: an object, array, string, number, true, false or null is expected`,
+      );
     }
     this.#at += number[0].length;
     return Number(number[0]);
@@ -109,7 +120,12 @@ class Reader {
       this.#space();
       const at = this.#at;
       if (this.#text[at] === '}') this.#fail('a comma may not stand before "}"');
-      if (this.#text[at] !== '"') this.#fail(at >= this.#text.length ? `the "{" at offset ${open} is never closed` : 'a property name in double quotes is expected');
+      if (this.#text[at] !== '"')
+        this.#fail(
+          at >= this.#text.length
+            ? `the "{" at offset ${open} is never closed`
+            : 'a property name in double quotes is expected',
+        );
       const key = this.#string();
       if (Object.hasOwn(out, key)) this.#fail(`property ${JSON.stringify(key)} is given twice`, at);
       this.#space();
@@ -119,7 +135,10 @@ class Reader {
       Object.defineProperty(out, key, { value, writable: true, enumerable: true, configurable: true });
       this.#space();
       if (this.#take('}')) return out;
-      if (!this.#take(',')) this.#fail(this.#at >= this.#text.length ? 'the text ends inside an object: "}" is missing' : '"," or "}" is expected');
+      if (!this.#take(','))
+        this.#fail(
+          this.#at >= this.#text.length ? 'the text ends inside an object: "}" is missing' : '"," or "}" is expected',
+        );
     }
   }
 
@@ -134,7 +153,10 @@ class Reader {
       out.push(this.#value(`${pointer}/${out.length}`, -1, depth + 1));
       this.#space();
       if (this.#take(']')) return out;
-      if (!this.#take(',')) this.#fail(this.#at >= this.#text.length ? 'the text ends inside an array: "]" is missing' : '"," or "]" is expected');
+      if (!this.#take(','))
+        this.#fail(
+          this.#at >= this.#text.length ? 'the text ends inside an array: "]" is missing' : '"," or "]" is expected',
+        );
     }
   }
 

@@ -1,7 +1,17 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
-import { CHARGEN_PERIOD, Digest, EchoChecker, fillChargen, fillMessage, isChargen, isMessage, MAX_MESSAGE_BYTES, messageNumber } from './pattern.js';
+import {
+  CHARGEN_PERIOD,
+  Digest,
+  EchoChecker,
+  fillChargen,
+  fillMessage,
+  isChargen,
+  isMessage,
+  MAX_MESSAGE_BYTES,
+  messageNumber,
+} from './pattern.js';
 
 test('a message is recognised byte for byte, and every change is noticed', () => {
   const buf = Buffer.alloc(2000);

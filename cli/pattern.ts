@@ -85,21 +85,25 @@ export class EchoChecker {
   received(sid: number, buf: Buffer, off: number, size: number): void {
     this.messages++;
     this.bytes += size;
-    if (sid >= this.#streams) return this.#wrong(`a message came back on stream ${sid}, which was never used`);
-    let seq = this.#next[sid]!;
-    if (this.#outstanding !== undefined) {
-      seq = messageNumber(buf, off);
-      if (size < NUMBERED_BYTES || !this.#outstanding.delete(seq)) return this.#wrong(`message ${seq} came back twice or was never sent`);
-      if (seq % this.#streams !== sid) return this.#wrong(`message ${seq} was sent on stream ${seq % this.#streams} and came back on ${sid}`);
-    } else this.#next[sid] = seq + this.#streams;
-    if (isMessage(buf, off, size, seq)) return;
-    const found = size >= NUMBERED_BYTES ? `, found number ${messageNumber(buf, off)}` : '';
-    this.#wrong(`message ${seq} of stream ${sid} (${size} bytes) came back changed or out of order${found}`);
+    const wrong = this.#judge(sid, buf, off, size);
+    if (wrong === undefined) return;
+    this.errors++;
+    this.error ??= wrong;
   }
 
-  #wrong(text: string): void {
-    this.errors++;
-    this.error ??= text;
+  /** What is wrong with a message, or undefined. */
+  #judge(sid: number, buf: Buffer, off: number, size: number): string | undefined {
+    if (sid >= this.#streams) return `a message came back on stream ${sid}, which was never used`;
+    let seq = this.#next[sid]!;
+    if (this.#outstanding !== undefined) {
+      seq = size < NUMBERED_BYTES ? -1 : messageNumber(buf, off);
+      if (!this.#outstanding.delete(seq)) return `message ${seq} came back twice or was never sent`;
+      if (seq % this.#streams !== sid)
+        return `message ${seq} was sent on stream ${seq % this.#streams} and came back on ${sid}`;
+    } else this.#next[sid] = seq + this.#streams;
+    if (isMessage(buf, off, size, seq)) return undefined;
+    const found = size >= NUMBERED_BYTES ? `, found number ${messageNumber(buf, off)}` : '';
+    return `message ${seq} of stream ${sid} (${size} bytes) came back changed or out of order${found}`;
   }
 }
 
@@ -114,7 +118,8 @@ const chargen = (() => {
     const column = i % LINE;
     bytes[i] = column === 72 ? 13 : column === 73 ? 10 : 0x20 + ((line + column) % RING);
   }
-  for (let i = CHARGEN_PERIOD; i < bytes.length; i += CHARGEN_PERIOD) bytes.copy(bytes, i, 0, Math.min(CHARGEN_PERIOD, bytes.length - i));
+  for (let i = CHARGEN_PERIOD; i < bytes.length; i += CHARGEN_PERIOD)
+    bytes.copy(bytes, i, 0, Math.min(CHARGEN_PERIOD, bytes.length - i));
   return bytes;
 })();
 

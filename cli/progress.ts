@@ -16,13 +16,26 @@ export interface Progress {
 const LINE_MS = 1000;
 
 /** A progress display on `out`. `now` gives milliseconds. */
-export function progress(title: string, out: NodeJS.WriteStream, quiet = false, now: () => number = () => performance.now()): Progress {
+export function progress(
+  title: string,
+  out: NodeJS.WriteStream,
+  quiet = false,
+  now: () => number = () => performance.now(),
+): Progress {
   if (quiet) return { update() {}, note() {}, stop() {} };
   return out.isTTY ? bar(title, out) : lines(title, out, now);
 }
 
 function bar(title: string, out: NodeJS.WriteStream): Progress {
-  const options = { format: `${title} [{bar}] {percentage}% {text}`, stream: out, hideCursor: true, barsize: 28, fps: 10, etaBuffer: 1, linewrap: false };
+  const options = {
+    format: `${title} [{bar}] {percentage}% {text}`,
+    stream: out,
+    hideCursor: true,
+    barsize: 28,
+    fps: 10,
+    etaBuffer: 1,
+    linewrap: false,
+  };
   let shown = new SingleBar(options, Presets.shades_classic);
   shown.start(1000, 0, { text: '' });
   let value = 0;

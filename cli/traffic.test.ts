@@ -21,10 +21,19 @@ const client = (mode: Mode, change: Partial<ClientOptions> = {}): ClientOptions 
 });
 
 /** A server of a mode on one fake host, and `body` with the other host. */
-async function serving(mode: Mode, body: (host: ReturnType<FakeNetwork['host']>, server: TrafficServer) => Promise<void>): Promise<void> {
+async function serving(
+  mode: Mode,
+  body: (host: ReturnType<FakeNetwork['host']>, server: TrafficServer) => Promise<void>,
+): Promise<void> {
   const net = new FakeNetwork({ sndbuf: 20_000, rcvbuf: 20_000 });
   const host = net.host('192.0.2.1');
-  const server = new TrafficServer(net.host('192.0.2.2'), { mode, port: SERVICE_PORT[mode], addresses: sockaddrs('192.0.2.2', SERVICE_PORT[mode]), family: 4, size: 999 });
+  const server = new TrafficServer(net.host('192.0.2.2'), {
+    mode,
+    port: SERVICE_PORT[mode],
+    addresses: sockaddrs('192.0.2.2', SERVICE_PORT[mode]),
+    family: 4,
+    size: 999,
+  });
   const stop = new AbortController();
   const run = server.run(stop.signal);
   try {
@@ -44,9 +53,13 @@ describe('traffic', { timeout: 10_000 }, () => {
     alive = setInterval(() => {}, 1000);
     // send() has copied when it returns; the fake's slice() of a Buffer is a view, so it is handed copies.
     const { send } = Socket.prototype;
-    mock.method(Socket.prototype, 'send', function (this: Socket, ...[data, off = 0, len = data.length - off, ...rest]: Parameters<typeof send>) {
-      return send.call(this, Uint8Array.from(data.subarray(off, off + len)), 0, len, ...rest);
-    });
+    mock.method(
+      Socket.prototype,
+      'send',
+      function (this: Socket, ...[data, off = 0, len = data.length - off, ...rest]: Parameters<typeof send>) {
+        return send.call(this, Uint8Array.from(data.subarray(off, off + len)), 0, len, ...rest);
+      },
+    );
   });
   after(() => {
     clearInterval(alive);

@@ -4,11 +4,11 @@
  * memory and the command line an appliance.
  */
 
-import { AsyncSocket } from '../sockets/promises.js';
 import { SctpError } from '../sockets/errors.js';
 import type { Host } from '../sockets/message.js';
-import { AF_INET, AF_INET6, IPPROTO_SCTP } from '../stack/netinet/in.js';
+import { AsyncSocket } from '../sockets/promises.js';
 import { MSG_EOR, MSG_NOTIFICATION, type SockAddr } from '../stack/kern/socket.js';
+import { AF_INET, AF_INET6, IPPROTO_SCTP } from '../stack/netinet/in.js';
 import { SCTP_INITMSG, SCTP_REMOTE_UDP_ENCAPS_PORT, SCTP_UNORDERED } from '../stack/sctp/api.js';
 import { CliError, EXIT_FAILED, oneLine } from './errors.js';
 import { Digest, EchoChecker, fillChargen, fillMessage, isChargen, MAX_MESSAGE_BYTES } from './pattern.js';
@@ -54,7 +54,11 @@ const newTally = (): Tally => ({ messages: 0, bytes: 0 });
  * Reads messages into one buffer and hands each whole one to `take`, until the peer has shut down. `take` may return a
  * promise to be waited for (a full send buffer): reading stops as long, and with it the window that the peer is offered.
  */
-export async function eachMessage(socket: AsyncSocket, buf: Buffer, take: (size: number) => Promise<void> | undefined): Promise<void> {
+export async function eachMessage(
+  socket: AsyncSocket,
+  buf: Buffer,
+  take: (size: number) => Promise<void> | undefined,
+): Promise<void> {
   let held = 0;
   for (let burst = 0; ; burst++) {
     if (burst === BURST) {
@@ -81,7 +85,14 @@ export async function eachMessage(socket: AsyncSocket, buf: Buffer, take: (size:
 
 /** A listening server until `signal` aborts. */
 export class TrafficServer {
-  readonly tally: ServerTally = { associations: 0, open: 0, received: newTally(), sent: newTally(), lastError: '', failed: 0 };
+  readonly tally: ServerTally = {
+    associations: 0,
+    open: 0,
+    received: newTally(),
+    sent: newTally(),
+    lastError: '',
+    failed: 0,
+  };
   readonly #options: ServerOptions;
   readonly #listener: AsyncSocket;
   readonly #open = new Set<AsyncSocket>();
@@ -90,7 +101,10 @@ export class TrafficServer {
   /** Binds and listens. Throws CliError. */
   constructor(host: Host, options: ServerOptions) {
     this.#options = options;
-    this.#listener = AsyncSocket.create(host, { domain: options.family === 6 ? AF_INET6 : AF_INET, maxMessageSize: MAX_MESSAGE_BYTES });
+    this.#listener = AsyncSocket.create(host, {
+      domain: options.family === 6 ? AF_INET6 : AF_INET,
+      maxMessageSize: MAX_MESSAGE_BYTES,
+    });
     try {
       this.#listener.bind(...options.addresses);
       this.#listener.listen();
@@ -265,13 +279,28 @@ export class TrafficClient {
     }
     const errors = this.#echo.errors + this.#chargenErrors;
     // What was found wrong says more than how the association then ended.
-    error = this.#stalled ?? this.#echo.error ?? error ?? (this.#chargenErrors > 0 ? 'the character stream came back wrong' : undefined);
+    error =
+      this.#stalled ??
+      this.#echo.error ??
+      error ??
+      (this.#chargenErrors > 0 ? 'the character stream came back wrong' : undefined);
     const { sent, received } = this;
-    if (mode === 'echo' && error === undefined && (sent.messages !== received.messages || sent.bytes !== received.bytes))
+    if (
+      mode === 'echo' &&
+      error === undefined &&
+      (sent.messages !== received.messages || sent.bytes !== received.bytes)
+    )
       error = `sent ${sent.messages} messages (${sent.bytes} bytes), received ${received.messages} (${received.bytes} bytes)`;
     const sentHash = this.#sentDigest.hex();
     const receivedHash = this.#receivedDigest.hex();
-    if (mode === 'echo' && error === undefined && streams === 1 && !this.#options.unordered && sentHash !== receivedHash) error = 'the hashes differ';
+    if (
+      mode === 'echo' &&
+      error === undefined &&
+      streams === 1 &&
+      !this.#options.unordered &&
+      sentHash !== receivedHash
+    )
+      error = 'the hashes differ';
     return { ok: error === undefined, mode, seconds, sent, received, sentHash, receivedHash, errors, error };
   }
 
@@ -281,7 +310,12 @@ export class TrafficClient {
     const { from, encapsPort, streams } = this.#options;
     const s = this.#socket;
     if (from.length > 0) s.bind(...from);
-    s.setsockopt(IPPROTO_SCTP, SCTP_INITMSG, { numOstreams: Math.max(streams, 1), maxInstreams: Math.max(streams, 1), maxAttempts: 4, maxInitTimeo: 2000 });
+    s.setsockopt(IPPROTO_SCTP, SCTP_INITMSG, {
+      numOstreams: Math.max(streams, 1),
+      maxInstreams: Math.max(streams, 1),
+      maxAttempts: 4,
+      maxInitTimeo: 2000,
+    });
     if (encapsPort !== 0) s.setsockopt(IPPROTO_SCTP, SCTP_REMOTE_UDP_ENCAPS_PORT, { assocId: 0, port: encapsPort });
   }
 
@@ -369,6 +403,7 @@ export class TrafficClient {
       return undefined;
     });
     // The peer ended before we did: say so, or the sender would go on against a closed association.
-    if (this.#sending && mode !== 'chargen') throw new CliError('the peer shut the association down before everything was sent', EXIT_FAILED);
+    if (this.#sending && mode !== 'chargen')
+      throw new CliError('the peer shut the association down before everything was sent', EXIT_FAILED);
   }
 }

@@ -45,7 +45,10 @@ export interface SctpPeerResult {
   messages: number;
   seconds: number;
   gbps: number;
-  /** SHA-256 of all payload bytes in the order sent or received, null with hash: false. */
+  /**
+   * SHA-256 of all payload bytes in the order sent or received, null with hash: false. Equal at both ends only for one
+   * stream in order: between streams, loss changes the order.
+   */
   sha256: string | null;
   /** source: seconds until the last message was handed to the stack. */
   queued?: number;

@@ -124,8 +124,7 @@ test('usrsctp and the Linux kernel exchange data in UDP (RFC 6951), IPv4 and IPv
   netns.addTap('t0');
   netns.addBridge('br0', ['t0'], { addresses: ['10.9.0.254/24', 'fd09::fe/64'] });
   await using guest = await bootGuest({ netns, nics: [{ tap: 't0', addresses: ['10.9.0.1/24', 'fd09::1/64'] }] });
-  await guest.sysctl('net.sctp.udp_port', 9899);
-  await guest.sysctl('net.sctp.encap_port', 9900);
+  await guest.encapsulate(9899, 9900);
   const amount = { bytes: 4 << 20, message: 1400 };
   for (const [host, linux] of [
     ['10.9.0.254', '10.9.0.1'],

@@ -43,8 +43,14 @@ describe('KextLoader', () => {
     const s = stack();
     const calls: string[] = [];
     const k = kext('org.nke.A', {
-      start: x => (calls.push(x === s ? 'start' : 'other'), 0),
-      stop: () => (calls.push('stop'), 0),
+      start: x => {
+        calls.push(x === s ? 'start' : 'other');
+        return 0;
+      },
+      stop: () => {
+        calls.push('stop');
+        return 0;
+      },
     });
     assert.deepEqual(s.kexts.load(k), { ok: true });
     assert.deepEqual(s.kexts.list(), [
@@ -104,7 +110,13 @@ describe('KextLoader', () => {
   it('takes back what a failed start had registered', () => {
     const s = stack();
     const before = inventory(s);
-    const failing = (end: () => number) => kext('org.nke.A', { start: x => (registerAll(x), end()) });
+    const failing = (end: () => number) =>
+      kext('org.nke.A', {
+        start: x => {
+          registerAll(x);
+          return end();
+        },
+      });
     refused(
       s.kexts.load(failing(() => -ENOMEM)),
       ENOMEM,
@@ -126,7 +138,14 @@ describe('KextLoader', () => {
   it('takes back what stop left behind', () => {
     const s = stack();
     const before = inventory(s);
-    s.kexts.load(kext('org.nke.A', { start: x => (registerAll(x), 0) }));
+    s.kexts.load(
+      kext('org.nke.A', {
+        start: x => {
+          registerAll(x);
+          return 0;
+        },
+      }),
+    );
     assert.notDeepEqual(inventory(s), before);
     assert.deepEqual(s.kexts.unload('org.nke.A'), { ok: true });
     assert.deepEqual(inventory(s), before);

@@ -31,7 +31,11 @@ describe('SysctlTree', () => {
       t.addProcedure('net', 'cc', {
         meaning: 'm',
         get: () => name,
-        set: v => (v === 'bad' ? -EINVAL : ((name = String(v)), 0)),
+        set: v => {
+          if (v === 'bad') return -EINVAL;
+          name = String(v);
+          return 0;
+        },
       }),
       0,
     );

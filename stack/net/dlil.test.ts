@@ -100,7 +100,13 @@ describe('Dlil input', () => {
     const { s, t, d, ifp } = setUp();
     ifp.flags |= IFF_PROMISC;
     let seen = 0;
-    d.attachFilter({ name: 'tap', input: (_, m) => (seen++, m) });
+    d.attachFilter({
+      name: 'tap',
+      input: (_, m) => {
+        seen++;
+        return m;
+      },
+    });
     t.inject(ether(0x0800, pattern(40), [2, 0, 0, 0, 7, 7]));
     assert.equal(seen, 1);
     assert.equal(s.ip.counters.received, 0);
@@ -129,8 +135,14 @@ describe('Dlil filters', () => {
     const log: string[] = [];
     const make = (name: string): IfFilter => ({
       name,
-      input: (_, m) => (log.push(`in ${name}`), m),
-      output: (_, m) => (log.push(`out ${name}`), m),
+      input: (_, m) => {
+        log.push(`in ${name}`);
+        return m;
+      },
+      output: (_, m) => {
+        log.push(`out ${name}`);
+        return m;
+      },
       event: (_, e) => log.push(`${e.kind} ${name}`),
       detached: () => log.push(`detached ${name}`),
     });
@@ -146,8 +158,14 @@ describe('Dlil filters', () => {
     assert.deepEqual(log, ['in a', 'in b', 'out b', 'out a', 'mtu a', 'mtu b', 'detached a']);
     d.attachFilter({
       name: 'wall',
-      input: (_, m) => (s.pool.freem(m), M_NULL),
-      output: (_, m) => (s.pool.freem(m), M_NULL),
+      input: (_, m) => {
+        s.pool.freem(m);
+        return M_NULL;
+      },
+      output: (_, m) => {
+        s.pool.freem(m);
+        return M_NULL;
+      },
     });
     t.take();
     const before = s.ip.counters.received;
@@ -162,7 +180,13 @@ describe('Dlil filters', () => {
     const { s, t, d } = setUp();
     const other = new TestInterface(s, 'nke1');
     let n = 0;
-    const f: IfFilter = { name: 'once', input: (_, m) => (n++, d.detachFilter(f), m) };
+    const f: IfFilter = {
+      name: 'once',
+      input: (_, m) => {
+        n++, d.detachFilter(f);
+        return m;
+      },
+    };
     d.attachFilter(f, t.ifp);
     other.inject(ether(0x0800, pattern(40)));
     t.inject(ether(0x0800, pattern(40)));
@@ -171,7 +195,13 @@ describe('Dlil filters', () => {
   });
   it('lose a frame that a filter has made too short', () => {
     const { s, t, d } = setUp();
-    d.attachFilter({ name: 'cut', input: (_, m) => (s.pool.trim(m, 5), m) });
+    d.attachFilter({
+      name: 'cut',
+      input: (_, m) => {
+        s.pool.trim(m, 5);
+        return m;
+      },
+    });
     t.inject(ether(0x0800, pattern(40)));
     assert.equal(s.ip.counters.received, 0);
     assert.equal(used(s), 0);

@@ -248,7 +248,7 @@ export class Dlil {
   // Data path
 
   /** A received frame, Ethernet header in place. Takes ownership. */
-  input(ifp: Ifnet, m: Mbuf): void {
+  input(ifp: Ifnet, m: Mbuf) {
     const pool = this.#pool;
     if ((ifp.flags & IFF_UP) === 0) return this.#drop(m, ifp, 'input_down');
     if (pool.pktlen[m]! < ETHER_HDR_LEN) return this.#drop(m, ifp, 'input_runt');

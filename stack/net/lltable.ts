@@ -249,7 +249,7 @@ export class LlTable {
     this.#protocol.solicit(e, unicast);
   }
 
-  #timeout(e: LlEntry): void {
+  #timeout(e: LlEntry) {
     switch (e.state) {
       case 'incomplete':
         if (e.asked < this.parameters.solicits) return this.#ask(e, false);

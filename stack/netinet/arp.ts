@@ -60,7 +60,7 @@ export class Arp {
   }
 
   /** An ARP packet, Ethernet header stripped (it lies in front). Takes ownership. */
-  input(ifp: Ifnet, m: Mbuf): void {
+  input(ifp: Ifnet, m: Mbuf) {
     const pool = this.#stack.pool;
     const c = this.counters;
     c.received++;

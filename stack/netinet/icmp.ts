@@ -89,7 +89,7 @@ export class Icmp {
   }
 
   /** An ICMP message, IP header stripped. Takes ownership. */
-  input(m: Mbuf, info: IpInfo): void {
+  input(m: Mbuf, info: IpInfo) {
     const pool = this.#stack.pool;
     const c = this.counters;
     c.received++;
@@ -119,7 +119,7 @@ export class Icmp {
     }
   }
 
-  #echo(m: Mbuf, info: IpInfo): void {
+  #echo(m: Mbuf, info: IpInfo) {
     const pool = this.#stack.pool;
     const c = this.counters;
     c.echo_received++;
@@ -145,7 +145,7 @@ export class Icmp {
   }
 
   /** Somebody's report about a packet of ours. */
-  #error(m: Mbuf): void {
+  #error(m: Mbuf) {
     const pool = this.#stack.pool;
     const dv = pool.dv;
     const c = this.counters;
@@ -183,7 +183,7 @@ export class Icmp {
    * Reports trouble with a packet to its sender: `m` starts with its IP header (contiguous). Takes ownership.
    * `param` is the 32-bit word behind the checksum: a pointer in the top byte, or an MTU.
    */
-  error(m: Mbuf, type: number, code: number, param: number): void {
+  error(m: Mbuf, type: number, code: number, param: number) {
     const pool = this.#stack.pool;
     const c = this.counters;
     const dv = pool.dv;

@@ -103,7 +103,7 @@ export class Icmp6 {
   }
 
   /** An ICMPv6 message, headers stripped. Takes ownership. */
-  input(m: Mbuf, info: IpInfo): void {
+  input(m: Mbuf, info: IpInfo) {
     const pool = this.#stack.pool;
     const c = this.counters;
     c.received++;
@@ -135,7 +135,7 @@ export class Icmp6 {
     pool.freem(m);
   }
 
-  #echo(m: Mbuf, info: IpInfo): void {
+  #echo(m: Mbuf, info: IpInfo) {
     const pool = this.#stack.pool;
     this.counters.echo_received++;
     if (info.src.isUnspecified) return this.#drop(m, 'errors_suppressed');
@@ -166,7 +166,7 @@ export class Icmp6 {
     return this.#stack.ip6.output(m, src, dst, IPPROTO_ICMPV6, tos, false);
   }
 
-  #error(m: Mbuf): void {
+  #error(m: Mbuf) {
     const pool = this.#stack.pool;
     const dv = pool.dv;
     const c = this.counters;
@@ -202,7 +202,7 @@ export class Icmp6 {
   }
 
   /** Reports trouble with a packet to its sender: `m` starts with its IPv6 header (contiguous). Takes ownership. */
-  error(m: Mbuf, type: number, code: number, param: number): void {
+  error(m: Mbuf, type: number, code: number, param: number) {
     const pool = this.#stack.pool;
     const dv = pool.dv;
     const at = pool.off[m]!;

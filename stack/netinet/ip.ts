@@ -98,7 +98,7 @@ export class Ip {
   // Input
 
   /** A packet from an interface, link header stripped. Takes ownership. */
-  input(ifp: Ifnet, m: Mbuf): void {
+  input(ifp: Ifnet, m: Mbuf) {
     const pool = this.#stack.pool;
     const c = this.counters;
     c.received++;

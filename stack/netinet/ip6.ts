@@ -114,7 +114,7 @@ export class Ip6 {
   // Input
 
   /** A packet from an interface, link header stripped. Takes ownership. */
-  input(ifp: Ifnet, m: Mbuf): void {
+  input(ifp: Ifnet, m: Mbuf) {
     const pool = this.#stack.pool;
     const c = this.counters;
     c.received++;

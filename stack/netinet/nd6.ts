@@ -97,7 +97,7 @@ export class Nd6 {
   }
 
   /** A neighbour discovery message, checksum checked, contiguous. Takes ownership. */
-  input(m: Mbuf, info: IpInfo): void {
+  input(m: Mbuf, info: IpInfo) {
     const pool = this.#stack.pool;
     const dv = pool.dv;
     const at = pool.off[m]!;

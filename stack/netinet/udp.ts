@@ -119,7 +119,7 @@ export class Udp {
   }
 
   /** A datagram or train, IP header stripped. Takes ownership. */
-  input(m: Mbuf, info: IpInfo): void {
+  input(m: Mbuf, info: IpInfo) {
     const pool = this.#stack.pool;
     const c = this.counters;
     c.received++;

@@ -73,12 +73,12 @@ export function queueControl(s: Sctp, a: Association, bytes: Uint8Array, path?: 
 }
 
 /** A SACK, preceded by the ECNE that is due, to where the last DATA came from (§6.4). Also called between two packets of a batch. */
-export function sendSack(s: Sctp, a: Association): void {
+export function sendSack(s: Sctp, a: Association, many = a.out.pending > 1): void {
   const b = s.builder;
   const last = a.lastFrom;
   const p = last !== undefined && last.state !== 'inactive' && !last.linkDown ? last : a.current;
   const rx = s.receiver;
-  if (!b.open(p, a.out.pending > 1 || a.packetsSinceSack > 2)) return;
+  if (!b.open(p, many)) return;
   if (a.ecneDue) {
     if (b.room < 8 + 16) {
       b.close();

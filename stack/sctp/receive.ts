@@ -499,7 +499,7 @@ export class TsnReceiver {
     if (!a.sackDue) return;
     // Each in a packet of its own: the peer counts packets (Max.Burst), and equal ones travel as a train.
     this.#s.builder.close();
-    sendSack(this.#s, a);
+    sendSack(this.#s, a, true);
     this.#s.builder.close();
   }
 
