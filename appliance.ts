@@ -9,7 +9,7 @@
  * run on a clock that jumps.
  */
 
-import { randomFillSync } from 'node:crypto';
+import type { ApplianceConfig, CardConfig, RouteConfig } from './appliance-config.js';
 import { Driver } from './driver/driver.js';
 import { ringBytes } from './driver/rings.js';
 import { scratchBytes } from './firmware/card.js';
@@ -19,7 +19,7 @@ import type { PowerState } from './firmware/power.js';
 import { crc32c } from './nic/crc32c.js';
 import { native } from './nic/native.js';
 import { CapturePort } from './nic/ports/capture.js';
-import { type BurstLoss, FaultPort } from './nic/ports/faults.js';
+import { FaultPort } from './nic/ports/faults.js';
 import { createPort, Wires } from './nic/ports/open.js';
 import { Memory, type Port } from './nic/ports/port.js';
 import { type Clock, type Nanos, type Random, SeededRandom } from './stack/kern/clock.js';
@@ -32,62 +32,10 @@ import { IFF_UP, type Ifnet } from './stack/net/ifnet.js';
 import { InAddr } from './stack/netinet/in.js';
 import { SO_LINGER, SOL_SOCKET } from './stack/sctp/api.js';
 import { Stack } from './stack/stack.js';
+import { LiveClock, SystemRandom, systemNow } from './system.js';
 
-// Configuration
-
-/** Troubles of the medium, on transmit. Shares are 0 to 1, times are microseconds, the rate is in bits a second. */
-export interface FaultConfig {
-  readonly seed?: number;
-  readonly loss?: number;
-  readonly burst?: BurstLoss;
-  readonly duplicate?: number;
-  readonly corrupt?: number;
-  readonly corruptBits?: number;
-  readonly reorder?: number;
-  readonly reorderDelay?: number;
-  readonly delay?: number;
-  readonly jitter?: number;
-  readonly rate?: number;
-  readonly queueBytes?: number;
-}
-
-export interface CardConfig {
-  /** Interface name; default nke0, nke1, ... in order. */
-  readonly name?: string;
-  /** Port specification (nic/ports/open.ts): "udp:127.0.0.1:9899", "tap:nke0", "wire:a", ... */
-  readonly port: string;
-  /** "ADDRESS/PREFIX"; default for a udp or raw port: the port's own address. */
-  readonly addresses?: readonly string[];
-  readonly mtu?: number;
-  /** "02:00:00:00:00:01". */
-  readonly mac?: string;
-  /** Bring it up at start; default true. */
-  readonly up?: boolean;
-  /** Path of a pcapng file. */
-  readonly capture?: string;
-  readonly faults?: FaultConfig;
-  /** Interrupt moderation. */
-  readonly moderation?: { readonly usecs?: number; readonly frames?: number };
-}
-
-export interface RouteConfig {
-  readonly destination: string;
-  readonly card: string;
-  readonly gateway?: string;
-}
-
-/** What config.schema.json describes. */
-export interface ApplianceConfig {
-  readonly name?: string;
-  readonly cards: readonly CardConfig[];
-  readonly kexts?: readonly string[];
-  readonly routes?: readonly RouteConfig[];
-  readonly sysctl?: Readonly<Record<string, number>>;
-  readonly busyPoll?: boolean;
-  readonly pool?: Partial<MbufPoolSizes>;
-  /** For the command line: the control socket's path, true for the default one, false for none. */
-  readonly control?: string | boolean;
-}
+export type { ApplianceConfig, CardConfig, FaultConfig, RouteConfig } from './appliance-config.js';
+export { SystemRandom, systemNow };
 
 export interface ApplianceOptions {
   /** Cables shared with other appliances of this process; own ones by default. */
@@ -123,58 +71,6 @@ export class ApplianceError extends Error {
     super(message);
     this.name = 'ApplianceError';
     this.code = code;
-  }
-}
-
-// Time and chance
-
-/** Nanoseconds of the machine's monotonic clock since this process began; exact for 104 days. */
-export function systemNow(): Nanos {
-  return Math.round(performance.now() * 1e6);
-}
-
-/**
- * The clock of a live appliance. While the loop is awake it stands, as the contract says: one reading a turn, the same for
- * all that the turn causes. While the loop sleeps a program may call a socket out of the blue, and the timers which that
- * call arms must count from the true time: then every reading looks at the machine's clock. Has the shape of Clock.
- */
-class LiveClock {
-  #now = systemNow();
-  asleep = false;
-
-  get now(): Nanos {
-    return this.asleep ? systemNow() : this.#now;
-  }
-  set now(at: Nanos) {
-    this.#now = at;
-  }
-}
-
-/** The system's random source, a page at a time: no call of the system and no allocation per number. */
-export class SystemRandom implements Random {
-  readonly #words = new Uint32Array(1024);
-  #next = this.#words.length;
-
-  u32(): number {
-    if (this.#next === this.#words.length) this.#refill();
-    const word = this.#words[this.#next]!;
-    // What has been handed out (it may be a tag or a key) does not stay in memory.
-    this.#words[this.#next++] = 0;
-    return word;
-  }
-  fill(out: Uint8Array): void {
-    if (out.length > 64) {
-      randomFillSync(out);
-      return;
-    }
-    for (let i = 0; i < out.length; i += 4) {
-      const w = this.u32();
-      for (let j = 0; j < 4 && i + j < out.length; j++) out[i + j] = (w >>> (8 * j)) & 255;
-    }
-  }
-  #refill(): void {
-    randomFillSync(this.#words);
-    this.#next = 0;
   }
 }
 

@@ -55,9 +55,19 @@ export async function runBench(argv: readonly string[]): Promise<number> {
   const chosen = names.map(n => SCENARIOS.find(s => s.name === n));
   const unknown = names.filter((_, i) => chosen[i] === undefined);
   const numbers = { runs: Number(values.runs), seconds: Number(values.seconds), message: Number(values.message) };
-  const wrong = !Number.isInteger(numbers.runs) || numbers.runs < 1 || numbers.runs > 100 || !(numbers.seconds > 0 && numbers.seconds <= 60) || !Number.isInteger(numbers.message) || numbers.message < 1 || numbers.message > 1 << 20;
+  const wrong =
+    !Number.isInteger(numbers.runs) ||
+    numbers.runs < 1 ||
+    numbers.runs > 100 ||
+    !(numbers.seconds > 0 && numbers.seconds <= 60) ||
+    !Number.isInteger(numbers.message) ||
+    numbers.message < 1 ||
+    numbers.message > 1 << 20;
   if (unknown.length > 0 || wrong) {
-    const why = unknown.length > 0 ? `no scenario ${unknown.join(', ')}` : 'runs are 1 to 100, seconds up to 60, a message 1 to 1048576 bytes';
+    const why =
+      unknown.length > 0
+        ? `no scenario ${unknown.join(', ')}`
+        : 'runs are 1 to 100, seconds up to 60, a message 1 to 1048576 bytes';
     process.stderr.write(`nke bench: ${why}\n${USAGE}`);
     return 2;
   }

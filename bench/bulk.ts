@@ -31,7 +31,11 @@ export async function bulkOurs(o: BulkOptions): Promise<number> {
   const [a, b] = await freeUdpPorts(2);
   const common = ['--message', String(o.message), '--seconds', String(o.seconds), '--warmup', String(WARMUP)];
   const limit = (o.seconds + WARMUP + 15) * 1000;
-  const sink = spawn(process.execPath, [nkePeer, 'sink', '--udp', String(a), ...common], { stdio: ['ignore', 'pipe', 'inherit'], timeout: limit, killSignal: 'SIGKILL' });
+  const sink = spawn(process.execPath, [nkePeer, 'sink', '--udp', String(a), ...common], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    timeout: limit,
+    killSignal: 'SIGKILL',
+  });
   try {
     let out = '';
     sink.stdout.setEncoding('utf8').on('data', (s: string) => {
@@ -39,7 +43,11 @@ export async function bulkOurs(o: BulkOptions): Promise<number> {
     });
     const ended = new Promise<void>(resolve => sink.once('close', () => resolve()));
     await until(() => out.includes('listening'), 5000, 'the sink did not listen');
-    const source = spawn(process.execPath, [nkePeer, 'source', '--udp', String(b), '--remote-udp', String(a), ...common], { stdio: ['ignore', 'ignore', 'inherit'], timeout: limit, killSignal: 'SIGKILL' });
+    const source = spawn(
+      process.execPath,
+      [nkePeer, 'source', '--udp', String(b), '--remote-udp', String(a), ...common],
+      { stdio: ['ignore', 'ignore', 'inherit'], timeout: limit, killSignal: 'SIGKILL' },
+    );
     await new Promise<void>((resolve, reject) => {
       source.once('error', reject);
       source.once('close', code => (code === 0 ? resolve() : reject(new Error(`the source ended with ${code}`))));
@@ -76,7 +84,11 @@ export async function bulkUsrsctp(o: BulkOptions): Promise<number> {
 export function bulkLimit(o: BulkOptions): number {
   const packet = Math.min(1400, o.message) + 28;
   const program = compileC('bench/limit/udp-train.c');
-  const done = spawnSync(program, [String(o.seconds), String(packet), String(Math.min(44, Math.floor(65000 / packet)))], { encoding: 'utf8', timeout: (o.seconds + 10) * 1000 });
+  const done = spawnSync(
+    program,
+    [String(o.seconds), String(packet), String(Math.min(44, Math.floor(65000 / packet)))],
+    { encoding: 'utf8', timeout: (o.seconds + 10) * 1000 },
+  );
   if (done.status !== 0) throw new Error(`udp-train: ${done.stderr}`);
   const r = JSON.parse(done.stdout) as { gbps: number; bad: number };
   if (r.bad !== 0) throw new Error(`udp-train: ${r.bad} bad checksums`);
@@ -109,6 +121,12 @@ export async function bulk(o: BulkOptions): Promise<BenchResult> {
       say('limit', limit.at(-1)!);
     }
   }
-  const params = { message: o.message, seconds: o.seconds, runs: o.runs, associations: 1, medium: 'UDP on loopback, MTU 1500' };
+  const params = {
+    message: o.message,
+    seconds: o.seconds,
+    runs: o.runs,
+    associations: 1,
+    medium: 'UDP on loopback, MTU 1500',
+  };
   return result('bulk', params, 'Gb/s', { ours, peers: { usrsctp }, limit }, missing);
 }

@@ -15,7 +15,9 @@ const total = Number(process.argv[2] ?? 1_000_000);
 const size = 1400;
 
 const net = new Simulation(1);
-const [a, b] = ['1', '2'].map(n => net.create({ name: n, cards: [{ port: 'wire:cable', addresses: [`10.0.0.${n}/24`] }], kexts: ['SCTP'] }));
+const [a, b] = ['1', '2'].map(n =>
+  net.create({ name: n, cards: [{ port: 'wire:cable', addresses: [`10.0.0.${n}/24`] }], kexts: ['SCTP'] }),
+);
 
 function socket(host: typeof a): Socket {
   const so = host!.socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP);

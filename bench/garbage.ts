@@ -19,10 +19,14 @@ export interface GarbageRun {
 /** One run in a process of its own, with a young generation of 512 MiB. */
 export function garbageRun(messages = 1_000_000): GarbageRun {
   const program = join(dirname(fileURLToPath(import.meta.url)), 'garbage-run.js');
-  const done = spawnSync(process.execPath, ['--expose-gc', '--max-semi-space-size=512', '--min-semi-space-size=512', program, String(messages)], {
-    encoding: 'utf8',
-    timeout: 120_000,
-  });
+  const done = spawnSync(
+    process.execPath,
+    ['--expose-gc', '--max-semi-space-size=512', '--min-semi-space-size=512', program, String(messages)],
+    {
+      encoding: 'utf8',
+      timeout: 120_000,
+    },
+  );
   if (done.status !== 0) throw new Error(`the garbage run failed: ${done.stderr}`);
   return JSON.parse(done.stdout) as GarbageRun;
 }
@@ -33,7 +37,15 @@ export async function garbage(o: { runs: number; progress?: (text: string) => vo
     const r = garbageRun();
     if (r.collections > 0) throw new Error('a collection fell into the measurement');
     samples.push(r.garbage / r.messages);
-    o.progress?.(`garbage ${i}/${o.runs}: ${samples.at(-1)!.toFixed(2)} bytes a data packet, ${(r.messages / r.seconds / 1e6).toFixed(2)} million messages a second on one core`);
+    o.progress?.(
+      `garbage ${i}/${o.runs}: ${samples.at(-1)!.toFixed(2)} bytes a data packet, ${(r.messages / r.seconds / 1e6).toFixed(2)} million messages a second on one core`,
+    );
   }
-  return result('garbage', { messages: 1_000_000, message: 1400, medium: 'wire' }, 'bytes/packet', { ours: samples, peers: {} }, {});
+  return result(
+    'garbage',
+    { messages: 1_000_000, message: 1400, medium: 'wire' },
+    'bytes/packet',
+    { ours: samples, peers: {} },
+    {},
+  );
 }

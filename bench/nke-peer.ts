@@ -12,7 +12,14 @@ import { Appliance } from '../appliance.js';
 import { AF_INET, SOCK_STREAM } from '../stack/kern/protosw.js';
 import { RecvInfo, type SendInfo, Socket } from '../stack/kern/socket.js';
 import { InAddr, IPPROTO_SCTP } from '../stack/netinet/in.js';
-import { SCTP_GET_PATHS, SCTP_NODELAY, SCTP_STATUS, SO_SNDBUF, SOL_SOCKET, SCTP_REMOTE_UDP_ENCAPS_PORT } from '../stack/sctp/api.js';
+import {
+  SCTP_GET_PATHS,
+  SCTP_NODELAY,
+  SCTP_REMOTE_UDP_ENCAPS_PORT,
+  SCTP_STATUS,
+  SO_SNDBUF,
+  SOL_SOCKET,
+} from '../stack/sctp/api.js';
 
 const SCTP_PORT = 5001;
 const { values, positionals } = parseArgs({
@@ -45,7 +52,10 @@ function socket(): Socket {
 
 function report(bytes: number, messages: number, seconds: number): void {
   process.stdout.write(`${JSON.stringify({ bytes, messages, seconds })}\n`);
-  if (values.stats) process.stderr.write(`${JSON.stringify(appliance.stack.counters.snapshot(), (_k, v) => (v === 0 ? undefined : v), 1)}\n`);
+  if (values.stats)
+    process.stderr.write(
+      `${JSON.stringify(appliance.stack.counters.snapshot(), (_k, v) => (v === 0 ? undefined : v), 1)}\n`,
+    );
 }
 
 async function sink(): Promise<void> {
@@ -125,7 +135,10 @@ async function source(): Promise<void> {
     so.upcall = write;
     write();
   });
-  if (values.stats) process.stderr.write(`${JSON.stringify(so.getsockopt(IPPROTO_SCTP, SCTP_GET_PATHS))} sndbuf ${so.getsockopt(SOL_SOCKET, SO_SNDBUF)} ${JSON.stringify(so.getsockopt(IPPROTO_SCTP, SCTP_STATUS))}\n`);
+  if (values.stats)
+    process.stderr.write(
+      `${JSON.stringify(so.getsockopt(IPPROTO_SCTP, SCTP_GET_PATHS))} sndbuf ${so.getsockopt(SOL_SOCKET, SO_SNDBUF)} ${JSON.stringify(so.getsockopt(IPPROTO_SCTP, SCTP_STATUS))}\n`,
+    );
   report(bytes, messages, (performance.now() - start) / 1000);
   const closed = new Promise<void>(resolve => {
     so.upcall = () => {

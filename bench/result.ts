@@ -26,7 +26,11 @@ export function median(samples: readonly number[]): number {
   return s.length % 2 === 1 ? s[mid]! : (s[mid - 1]! + s[mid]!) / 2;
 }
 
-export const series = (unit: string, samples: readonly number[]): Series => ({ unit, median: median(samples), samples });
+export const series = (unit: string, samples: readonly number[]): Series => ({
+  unit,
+  median: median(samples),
+  samples,
+});
 
 const round = (n: number): number => Number(n.toPrecision(4));
 
@@ -46,7 +50,8 @@ export function result(
     peers[name] = series(unit, s.map(round));
     ratios[name] = round(ours.median / peers[name].median);
   }
-  const limit = samples.limit !== undefined && samples.limit.length > 0 ? series(unit, samples.limit.map(round)) : undefined;
+  const limit =
+    samples.limit !== undefined && samples.limit.length > 0 ? series(unit, samples.limit.map(round)) : undefined;
   if (limit !== undefined) ratios.limit = round(ours.median / limit.median);
   return { scenario, params, ours, peers, ...(limit === undefined ? {} : { limit }), ratios, missing };
 }

@@ -68,7 +68,7 @@ test('a bad configuration: file, line, column, what is wrong, what is allowed', 
   );
   assert.match(
     refusal('{\n  "cards": [{"port": "wire:a", "mut": 1500}]\n}'),
-    /^a\.json:2:33: unknown property "mut" \(did you mean "mtu"\?\); allowed here: name, port/,
+    /^a\.json:2:32: unknown property "mut" \(did you mean "mtu"\?\); allowed here: name, port/,
   );
   assert.match(
     refusal('{"cards": [{"port": "wire:a", "mtu": "big"}]}'),

@@ -9,11 +9,8 @@ export interface Column<T> {
 
 /** Characters that would move the cursor or end the line: anything from a peer or a file is shown with them escaped. */
 export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it is for
-  return text.replace(
-    /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g,
-    c => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`,
-  );
+  // Cc: C0 and C1 controls; Zl and Zp: line and paragraph separators.
+  return text.replace(/[\p{Cc}\p{Zl}\p{Zp}]/gu, c => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }
 
 /** A table with a head line, columns two spaces apart, no trailing blanks; ends in a newline. */

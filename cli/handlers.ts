@@ -323,7 +323,10 @@ function configure(appliance: Appliance, ifp: Ifnet, what: string, remove: boole
   const { interfaces } = appliance.stack;
   if (what === 'up' || what === 'down') {
     if (remove) throw new CliError('delete belongs behind an address');
-    if (appliance.cards.some(c => c.ifp === ifp)) return asked(() => appliance.up(ifp.name, what === 'up'));
+    if (appliance.cards.some(c => c.ifp === ifp)) {
+      asked(() => appliance.up(ifp.name, what === 'up'));
+      return;
+    }
     const e = interfaces.setUp(ifp, what === 'up');
     if (e < 0) throw new CliError(`${ifp.name} cannot be brought ${what} (${errnoName(e)})`);
     return;

@@ -165,6 +165,26 @@ describe('VirtualNet', () => {
     assert.equal(net.clock.now, 18 * SEC);
     assert.equal(n, 13);
   });
+  it('runs a host again when a flush has made work for a protocol that was flushed before', () => {
+    const net = new VirtualNet();
+    const a = net.addHost('a');
+    let queued = false;
+    let sent = 0;
+    const row = (protocol: number, flush: () => void) =>
+      a.protocols.add({ domain: AF_INET, type: 5, protocol, name: 'x', flush });
+    row(250, () => {
+      if (queued) sent++;
+      queued = false;
+    });
+    let once = false;
+    row(251, () => {
+      if (once) return;
+      once = queued = true;
+      a.kick();
+    });
+    net.run(0);
+    assert.equal(sent, 1);
+  });
   it('notices a net that runs in circles', () => {
     const net = new VirtualNet();
     const a = net.addHost('a');

@@ -346,6 +346,7 @@ export class VirtualNet {
   readonly links: VirtualLink[] = [];
   readonly names = new Map<Stack, string>();
   readonly #seed: number;
+  #kicked = false; // a socket call has made work since the last step
 
   constructor(options: { readonly seed?: number; readonly start?: Nanos } = {}) {
     this.#seed = options.seed ?? 1;
@@ -357,7 +358,10 @@ export class VirtualNet {
   addHost(name: string, options: { readonly pool?: MbufPoolSizes; readonly random?: Random } = {}): Stack {
     const random = options.random ?? new SeededRandom(Math.imul(this.#seed, 1000003) + this.hosts.length + 1);
     const pool = new MbufPool(options.pool ?? TEST_POOL);
-    const stack = new Stack({ clock: this.clock, random, pool });
+    const kick = () => {
+      this.#kicked = true;
+    };
+    const stack = new Stack({ clock: this.clock, random, pool, kick });
     this.hosts.push(stack);
     this.names.set(stack, name);
     return stack;
@@ -394,13 +398,14 @@ export class VirtualNet {
   #settle(done?: () => boolean): boolean {
     const now = this.clock.now;
     for (let step = 0; step < MAX_STEPS; step++) {
+      this.#kicked = false;
       for (const l of this.links) {
         l.a.deliver(now);
         l.b.deliver(now);
       }
       for (const s of this.hosts) s.run(now);
       if (done?.()) return true;
-      if (this.deadline() > now) return false;
+      if (!this.#kicked && this.deadline() > now) return false;
     }
     throw new Error(`the net still has work at ${now} ns after ${MAX_STEPS} steps: something runs in circles`);
   }

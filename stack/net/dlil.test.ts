@@ -183,7 +183,8 @@ describe('Dlil filters', () => {
     const f: IfFilter = {
       name: 'once',
       input: (_, m) => {
-        n++, d.detachFilter(f);
+        n++;
+        d.detachFilter(f);
         return m;
       },
     };

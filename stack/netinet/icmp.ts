@@ -45,6 +45,7 @@ export const ICMP_COUNTERS = {
   bad_checksum: 0,
   echo_received: 0,
   echo_answered: 0,
+  echo_ignored: 0,
   echo_replies: 0,
   errors_received: 0,
   errors_not_ours: 0,
@@ -125,7 +126,7 @@ export class Icmp {
     c.echo_received++;
     // RFC 1122 §3.2.2.6 lets a host be silent to echo by broadcast; answering would amplify.
     if ((pool.csum[m]! & (M_BCAST | M_MCAST)) !== 0 || info.dst.isMulticast || info.src.isUnspecified)
-      return this.#drop(m, 'errors_suppressed');
+      return this.#drop(m, 'echo_ignored');
     if (!this.#echoes.take()) return this.#drop(m, 'echo_limited');
     const dv = pool.dv;
     const at = pool.off[m]!;

@@ -61,6 +61,7 @@ export const ICMP6_COUNTERS = {
   bad_checksum: 0,
   echo_received: 0,
   echo_answered: 0,
+  echo_ignored: 0,
   echo_replies: 0,
   errors_received: 0,
   errors_not_ours: 0,
@@ -138,7 +139,7 @@ export class Icmp6 {
   #echo(m: Mbuf, info: IpInfo) {
     const pool = this.#stack.pool;
     this.counters.echo_received++;
-    if (info.src.isUnspecified) return this.#drop(m, 'errors_suppressed');
+    if (info.src.isUnspecified) return this.#drop(m, 'echo_ignored');
     if (!this.#echoes.take()) return this.#drop(m, 'echo_limited');
     pool.dv.setUint8(pool.off[m]!, ICMP6_ECHO_REPLY);
     // RFC 4443 §4.2: what was sent to a group is answered from our own address.

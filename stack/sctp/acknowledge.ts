@@ -14,7 +14,7 @@ import { pathAlive } from './paths.js';
 import { reason } from './reasons.js';
 import type { Sctp } from './sctp.js';
 import { allAcknowledged } from './shutdown.js';
-import { armT3, measureRtt } from './timers.js';
+import { armT3, measureRtt, undoBackOff } from './timers.js';
 import { type Tsn, tsnGe, tsnGt, tsnLt } from './types.js';
 import { cause, textBytes } from './wire.js';
 
@@ -63,52 +63,82 @@ function violation(s: Sctp, a: Association, text: string): void {
 }
 
 function process(s: Sctp, a: Association, off: number, cum: number, gaps: number, arwnd: number): void {
+  beginAck(a);
+  const advanced = cum !== a.cumAcked;
+  if (advanced) takeCumulative(s, a, cum);
+  const recovery = gaps > 0 ? takeGaps(s, a, off, cum, gaps, advanced) : (clearRevoked(s, a, cum), false);
+  creditPaths(s, a, cum, advanced);
+  if (recovery) enterFastRecovery(s, a);
+  restartT3(s, a);
+  const before = a.peerArwnd;
+  updateWindow(s, a, arwnd);
+  if (a.probing) probeAnswered(s, a, cum, before);
+  finishAck(s, a, advanced);
+}
+
+/**
+ * A cumulative acknowledgement without a SACK: SHUTDOWN carries one (§3.3.8, §9.2). It says nothing of gaps and nothing of
+ * the window: what is acknowledged makes room for as much.
+ */
+export function acknowledgeUpTo(s: Sctp, a: Association, cum: number): void {
+  const arwnd = a.peerRwnd + a.flight + a.flightChunks * s.tunables.peer_chkoh;
+  beginAck(a);
+  const advanced = cum !== a.cumAcked;
+  if (advanced) takeCumulative(s, a, cum);
+  creditPaths(s, a, cum, advanced);
+  restartT3(s, a);
+  updateWindow(s, a, arwnd);
+  finishAck(s, a, advanced);
+}
+
+function beginAck(a: Association): void {
   const paths = a.paths;
   for (let i = 0; i < paths.length; i++) {
     const p = paths[i]!;
     p.netAck = 0;
+    p.netAckOnce = 0;
+    p.earliestAcked = false;
     p.flightBefore = p.flight;
   }
-  const advanced = cum !== a.cumAcked;
-  const oldCum = a.cumAcked;
-  if (advanced) takeCumulative(s, a, cum);
-  const recovery = gaps > 0 ? takeGaps(s, a, off, cum, gaps) : (clearRevoked(s, a, cum), false);
+}
+
+/** What the acknowledgement means for each path: it lives, its RTO and its window follow. */
+function creditPaths(s: Sctp, a: Association, cum: number, advanced: boolean): void {
+  const paths = a.paths;
+  const idle = a.outstanding === 0;
   for (let i = 0; i < paths.length; i++) {
     const p = paths[i]!;
     if (p.inFastRecovery && tsnGe(cum, p.recoveryExit)) p.inFastRecovery = false;
     if (p.netAck > 0) {
-      p.backedOff = false;
-      a.errors = 0;
+      if (p.netAckOnce > 0) undoBackOff(p);
       pathAlive(s, p);
       a.cc.afterSack(a, p, advanced, s.tunables);
     }
+    if (idle) p.partialBytesAcked = 0; // §7.2.2
   }
-  if (recovery) enterFastRecovery(s, a);
-  // T3: stopped when nothing is in flight on a path, restarted when the earliest outstanding TSN there was acked (§6.3.2).
+}
+
+/** T3 stops when nothing is in flight on a path, and starts anew when its earliest outstanding TSN was acked (§6.3.2). */
+function restartT3(s: Sctp, a: Association): void {
+  const paths = a.paths;
   for (let i = 0; i < paths.length; i++) {
     const p = paths[i]!;
     if (p.flight === 0) {
-      if (p.t3.pending && a.resend === 0) s.stack.callouts.stop(p.t3);
-    } else if (advanced && p.netAck > 0) armT3(s, p);
+      if (p.t3.pending) s.stack.callouts.stop(p.t3);
+    } else if (p.earliestAcked) armT3(s, p);
   }
-  updateWindow(s, a, arwnd);
-  if (a.probing) probeAnswered(s, a, cum);
-  if (advanced || oldCum !== cum) growSendBuffer(s, a);
-  a.lastActive = s.now;
-  if (a.outstanding === 0 && a.out.pending === 0) allAcknowledged(s, a);
-  if (a.endpoint.sendBlocked) s.wake(a.endpoint);
-  s.markDirty(a);
 }
 
-/** A cumulative acknowledgement without a SACK: SHUTDOWN carries one (§3.3.8). */
-export function acknowledgeUpTo(s: Sctp, a: Association, cum: number): void {
-  for (const p of a.paths) {
-    p.netAck = 0;
-    p.flightBefore = p.flight;
-  }
-  takeCumulative(s, a, cum);
-  for (const p of a.paths) if (p.flight === 0 && p.t3.pending && a.resend === 0) s.stack.callouts.stop(p.t3);
+function finishAck(s: Sctp, a: Association, advanced: boolean): void {
+  const ep = a.endpoint;
+  if (advanced) growSendBuffer(s, a);
+  a.lastActive = s.now;
   if (a.outstanding === 0 && a.out.pending === 0) allAcknowledged(s, a);
+  if (ep.sendBlocked && ep.sndLimit > a.queuedBytes) {
+    ep.sendBlocked = false; // until send finds no room again
+    s.wake(ep);
+  }
+  s.markDirty(a);
 }
 
 /** Frees everything up to the cumulative TSN. */
@@ -118,7 +148,10 @@ function takeCumulative(s: Sctp, a: Association, cum: number): void {
   for (let t = (a.cumAcked + 1) | 0; tsnGe(cum, t); t = (t + 1) | 0) {
     const at = t & a.ringMask;
     const m = a.ring[at]!;
-    if (chunks.state[m] !== CHUNK_ACKED) ackChunk(s, a, m, true);
+    if (chunks.state[m] !== CHUNK_ACKED) {
+      ackChunk(s, a, m);
+      a.paths[chunks.path[m]!]!.earliestAcked = true;
+    }
     a.ring[at] = 0;
     a.queuedBytes -= chunks.len[m]!;
     a.queuedChunks--;
@@ -131,19 +164,21 @@ function takeCumulative(s: Sctp, a: Association, cum: number): void {
 }
 
 /** Takes a chunk out of flight (or out of the retransmission count) as acknowledged. */
-function ackChunk(s: Sctp, a: Association, m: number, measure: boolean): void {
+function ackChunk(s: Sctp, a: Association, m: number): void {
   const chunks = s.chunks;
   const len = chunks.len[m]!;
   const p = a.paths[chunks.path[m]!]!;
+  a.errors = 0; // §8.1
   if (chunks.state[m] === CHUNK_SENT) {
     p.flight -= len;
     a.flight -= len;
     a.flightChunks--;
-  } else if (chunks.state[m] === CHUNK_RESEND) a.resend--;
-  p.netAck += len;
+    p.netAck += len;
+    if (chunks.sends[m] === 1) p.netAckOnce += len;
+  } else if (chunks.state[m] === CHUNK_RESEND) a.resend--; // taken for lost, and perhaps meant for another path since
   if (chunks.timed[m] === 1) {
     chunks.timed[m] = 0;
-    if (measure && chunks.sends[m] === 1) measureRtt(p, s.now - chunks.sentAt[m]!);
+    if (chunks.sends[m] === 1) measureRtt(p, s.now - chunks.sentAt[m]!);
     p.rttWanted = true;
   }
 }
@@ -153,20 +188,23 @@ function ackChunk(s: Sctp, a: Association, m: number, measure: boolean): void {
  * not are revoked (§6.2.1 D iii); chunks below the highest TSN newly acknowledged get a missing report (§7.2.4, HTNA).
  * Returns true when some chunk has had its third report.
  */
-function takeGaps(s: Sctp, a: Association, off: number, cum: number, gaps: number): boolean {
+function takeGaps(s: Sctp, a: Association, off: number, cum: number, gaps: number, advanced: boolean): boolean {
   const dv = s.stack.pool.dv;
   const chunks = s.chunks;
   let newest = cum;
   let any = false;
   let next = (cum + 1) | 0;
-  for (let i = 0, g = off + SACK_HEADER; i < gaps; i++, g += 4) {
+  // Blocks may overlap and come in any order, but nobody makes us walk the window more than a few times.
+  let work = 4 * a.outstanding + 64;
+  for (let i = 0, g = off + SACK_HEADER; i < gaps && work > 0; i++, g += 4) {
     const from = (cum + dv.getUint16(g)) | 0;
     const to = (cum + dv.getUint16(g + 2)) | 0;
     for (let t = next; tsnLt(t, from); t = (t + 1) | 0) revoke(s, a, a.ring[t & a.ringMask]!);
+    work -= ((to - from) | 0) + 1;
     for (let t = from; tsnGe(to, t); t = (t + 1) | 0) {
       const m = a.ring[t & a.ringMask]!;
       if (m === 0 || chunks.state[m] === CHUNK_ACKED) continue;
-      ackChunk(s, a, m, true);
+      ackChunk(s, a, m);
       chunks.state[m] = CHUNK_ACKED;
       any = true;
       if (tsnGt(t, newest)) newest = t;
@@ -174,8 +212,9 @@ function takeGaps(s: Sctp, a: Association, off: number, cum: number, gaps: numbe
     if (tsnGt((to + 1) | 0, next)) next = (to + 1) | 0;
   }
   for (let t = next; tsnGe(a.highestAcked, t); t = (t + 1) | 0) revoke(s, a, a.ring[t & a.ringMask]!);
-  a.highestAcked = ((next - 1) | 0) as Tsn;
-  return any ? countMissing(s, a, cum, newest) : false;
+  const highest = (next - 1) | 0;
+  a.highestAcked = highest as Tsn;
+  return any || advanced ? countMissing(s, a, cum, newest, advanced ? highest : newest) : false;
 }
 
 /** No gap block any more: everything beyond the cumulative TSN that was gap-acked is revoked. */
@@ -196,18 +235,25 @@ function revoke(s: Sctp, a: Association, m: number): void {
   if (!p.t3.pending) armT3(s, p);
 }
 
-function countMissing(s: Sctp, a: Association, cum: number, newest: number): boolean {
+/**
+ * One more missing report for what lies below `newest`, the highest TSN newly acknowledged (HTNA); on a path in fast
+ * recovery, when the cumulative TSN has moved, for everything reported missing, which is below `recovering`.
+ */
+function countMissing(s: Sctp, a: Association, cum: number, newest: number, recovering: number): boolean {
   const chunks = s.chunks;
+  const end = tsnGt(recovering, newest) ? recovering : newest;
   let hit = false;
-  for (let t = (cum + 1) | 0; tsnLt(t, newest); t = (t + 1) | 0) {
+  for (let t = (cum + 1) | 0; tsnLt(t, end); t = (t + 1) | 0) {
     const m = a.ring[t & a.ringMask]!;
     if (m === 0 || chunks.state[m] !== CHUNK_SENT) continue;
+    const p = a.paths[chunks.path[m]!]!;
+    const limit = p.inFastRecovery ? end : newest;
+    if (!tsnLt(t, limit)) continue;
     // Sent again since: only chunks sent after the retransmission tell anything about it.
-    if (chunks.sends[m]! > 1 && tsnLt(newest, chunks.mark[m]!)) continue;
+    if (chunks.sends[m]! > 1 && tsnLt(limit, chunks.mark[m]!)) continue;
     if (++chunks.missing[m]! < 3) continue;
     chunks.state[m] = CHUNK_RESEND;
     chunks.fast[m] = 1;
-    const p = a.paths[chunks.path[m]!]!;
     p.flight -= chunks.len[m]!;
     a.flight -= chunks.len[m]!;
     a.flightChunks--;
@@ -234,7 +280,6 @@ function enterFastRecovery(s: Sctp, a: Association): void {
     p.inFastRecovery = true;
     p.recoveryExit = (a.nextTsn - 1) | 0;
     a.cc.afterFastRetransmit(p);
-    if (p.t3.pending) armT3(s, p); // §7.2.4 rule 4
   }
 }
 
@@ -247,18 +292,26 @@ function updateWindow(s: Sctp, a: Association, arwnd: number): void {
 
 /**
  * A SACK came while a zero-window probe is out: the peer lives, so its silence about the probe is no error (§6.1 A). If the
- * window has opened and the probe was thrown away, it goes again at once.
+ * window has just opened (it was `before`) and the probe was thrown away, it goes again at once.
  */
-function probeAnswered(s: Sctp, a: Association, cum: number): void {
+function probeAnswered(s: Sctp, a: Association, cum: number, before: number): void {
   a.errors = 0;
+  const chunks = s.chunks;
   const t = (cum + 1) | 0;
   const m = a.outstanding > 0 ? a.ring[t & a.ringMask]! : 0;
-  if (m === 0 || a.peerArwnd < s.chunks.len[m]! || s.chunks.state[m] !== CHUNK_SENT) return;
-  const p = a.paths[s.chunks.path[m]!]!;
-  p.flight -= s.chunks.len[m]!;
-  a.flight -= s.chunks.len[m]!;
+  if (m === 0 || chunks.state[m] !== CHUNK_SENT) return;
+  const len = chunks.len[m]!;
+  if (before >= len || a.peerArwnd < len) return;
+  const p = a.paths[chunks.path[m]!]!;
+  p.flight -= len;
+  a.flight -= len;
   a.flightChunks--;
-  s.chunks.state[m] = CHUNK_RESEND;
+  chunks.state[m] = CHUNK_RESEND;
+  if (chunks.timed[m] === 1) {
+    chunks.timed[m] = 0;
+    p.rttWanted = true;
+  }
+  if (p.flight === 0) s.stack.callouts.stop(p.t3);
   a.resend++;
   a.resendFrom = t as Tsn;
   a.probing = false;

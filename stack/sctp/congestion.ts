@@ -16,6 +16,8 @@ export interface CongestionControl {
   afterFastRetransmit(p: Path): void;
   afterTimeout(p: Path): void;
   afterEcnEcho(p: Path): void;
+  /** Nothing was sent on p for so many RTOs; data is about to be sent again. */
+  afterIdle(p: Path, rtos: number): void;
   /** The path MTU changed. */
   afterMtuChange(p: Path, old: number): void;
 }
@@ -36,13 +38,13 @@ export const rfc9260: CongestionControl = {
     p.partialBytesAcked = 0;
   },
   afterSack(_a, p, advanced, t) {
-    if (p.netAck === 0 || p.inFastRecovery || !advanced) return;
+    if (p.netAck === 0 || p.inFastRecovery) return;
     const full = p.flightBefore >= p.cwnd;
     if (p.cwnd <= p.ssthresh) {
-      // Slow start, §7.2.1: only when the window was in full use.
-      if (full) p.cwnd += Math.min(p.netAck, t.abc_l_var * p.mtu);
+      // Slow start, §7.2.1: only when the window was in full use and the cumulative TSN moves.
+      if (full && advanced) p.cwnd += Math.min(p.netAck, t.abc_l_var * p.mtu);
     } else {
-      // Congestion avoidance, §7.2.2.
+      // Congestion avoidance, §7.2.2: every SACK counts, those with gap blocks too.
       p.partialBytesAcked += p.netAck;
       if (p.partialBytesAcked >= p.cwnd) {
         if (full) {
@@ -56,7 +58,7 @@ export const rfc9260: CongestionControl = {
   },
   afterFastRetransmit(p) {
     p.ssthresh = Math.max(p.cwnd >> 1, 4 * p.mtu); // §7.2.3
-    p.cwnd = p.ssthresh;
+    p.cwnd = Math.min(p.cwnd, p.ssthresh); // a window below 4 MTU does not grow by a loss
     p.partialBytesAcked = 0;
   },
   afterTimeout(p) {
@@ -65,8 +67,16 @@ export const rfc9260: CongestionControl = {
     p.partialBytesAcked = 0;
   },
   afterEcnEcho(p) {
-    p.ssthresh = Math.max(p.cwnd >> 1, 2 * p.mtu);
-    p.cwnd = p.ssthresh;
+    p.ssthresh = Math.max(p.cwnd >> 1, 4 * p.mtu); // as for a loss (RFC 4960 appendix A), so §7.2.3
+    p.cwnd = Math.min(p.cwnd, p.ssthresh);
+    p.partialBytesAcked = 0;
+  },
+  afterIdle(p, rtos) {
+    // §7.2.1: max(cwnd / 2, 4 PMDCS) once per RTO, ssthresh keeps what was reached.
+    const floor = 4 * p.mtu;
+    if (p.cwnd <= floor) return;
+    p.ssthresh = Math.max(p.ssthresh, p.cwnd);
+    for (let i = 0; i < rtos && p.cwnd > floor; i++) p.cwnd = Math.max(p.cwnd >> 1, floor);
     p.partialBytesAcked = 0;
   },
   afterMtuChange(p, old) {

@@ -1,4 +1,4 @@
-/** Explicit congestion notification (RFC 9260 appendix A, RFC 3168): ECNE and CWR chunks. */
+/** Explicit congestion notification (RFC 4960 appendix A, RFC 3168; RFC 9260 keeps the numbers): ECNE and CWR chunks. */
 
 import type { Association } from './association.js';
 import type { Sctp } from './sctp.js';
@@ -7,13 +7,14 @@ import { tsnGe, tsnGt, tsnLe, tsnLt } from './types.js';
 /** A packet with DATA came marked CE: ECNE goes with every SACK until the peer answers CWR. */
 export function markedPacket(s: Sctp, a: Association): void {
   s.stats.sctps_ecnce++;
-  // "the lowest TSN number in the packet" would need the packet; the highest received is what has to be cut by now.
-  if (!a.ecneDue) a.ecneTsn = a.highestTsn;
+  // "The lowest TSN number in the packet": a later mark is news even before the CWR for an earlier one has come.
+  const lowest = a.packetHasTsn ? a.packetTsn : a.highestTsn;
+  if (!a.ecneDue || tsnGt(lowest, a.ecneTsn)) a.ecneTsn = lowest;
   a.ecneDue = true;
   a.sackDue = true;
 }
 
-/** ECNE: reduce once per window of data (§7 of appendix A), answer CWR always. Length 8 (RFC) or 12 (with a packet count). */
+/** ECNE: reduce once per window of data, answer CWR always. Length 8 (RFC) or 12 (with a packet count). */
 export function handleEcne(s: Sctp, a: Association, o: number, len: number): void {
   if (len !== 8 && len !== 12) {
     s.stats.sctps_badchunklen++;
@@ -35,7 +36,9 @@ export function handleEcne(s: Sctp, a: Association, o: number, len: number): voi
     const m = a.ring[tsn & a.ringMask]!;
     if (m !== 0) p = a.paths[s.chunks.path[m]!]!;
   }
-  if (!p.ecnCutValid || tsnGt(tsn, p.ecnCut)) {
+  // One response to a window's losses and marks together (RFC 3168 §6.1.2).
+  const answered = p.inFastRecovery && tsnLe(tsn, p.recoveryExit);
+  if (!answered && (!p.ecnCutValid || tsnGt(tsn, p.ecnCut))) {
     p.ecnCutValid = true;
     p.ecnCut = highestSent;
     a.cc.afterEcnEcho(p);

@@ -13,7 +13,7 @@ import { sendOnPath } from './packet.js';
 import type { Path } from './path.js';
 import { choosePath, confirmPath } from './paths.js';
 import type { Sctp } from './sctp.js';
-import { countError, measureRtt } from './timers.js';
+import { backOff, countError, countPathError, measureRtt } from './timers.js';
 import { ByteWriter } from './wire.js';
 
 /** Largest HEARTBEAT that is echoed. */
@@ -51,18 +51,31 @@ export function scheduleHeartbeat(s: Sctp, p: Path, fired: boolean): void {
       s.stats.sctps_timeoutheartbeat++;
       p.hbNonce1 = 0;
       p.hbSentAt = -1;
-      p.rto = Math.min(p.rto * 2, a.rtoMax * MSEC);
-      if (p.state === 'unconfirmed' && p.errors > p.maxErrors) p.errors = p.maxErrors;
-      if (countError(s, a, p, 'a heartbeat was not answered')) return;
+      backOff(p);
+      // §8.1: only a heartbeat on the path that carries the data counts against the association.
+      if (p !== a.current) countPathError(s, p, 'a heartbeat was not answered');
+      else if (countError(s, a, p, 'a heartbeat was not answered')) return;
     }
     const idle = s.now - p.lastUsed >= p.hbInterval;
-    if (p.state === 'unconfirmed' || p.state === 'inactive' || (p.hbEnabled && idle)) sendHeartbeat(s, p);
+    const due = p.state === 'unconfirmed' || p.state === 'inactive' || (p.hbEnabled && idle);
+    if (due && (p.state !== 'unconfirmed' || mayProbe(s, a, p))) sendHeartbeat(s, p);
     if (p.state === 'active') p.partialBytesAcked = 0; // facts part 4: no credit is kept over idle times
   }
   if (!p.hbEnabled && p.state === 'active') return;
   const jitter = p.rto > 0 ? s.stack.random.u32() % Math.max(1, Math.floor(p.rto / MSEC)) : 0;
-  const wait = p.state === 'unconfirmed' ? p.rto : p.hbInterval + p.rto / 2 + jitter * MSEC;
+  // §5.4: an unconfirmed path that does not answer is probed no more often than others in the end.
+  const soon = p.state === 'unconfirmed' && p.errors <= p.maxErrors;
+  const wait = soon ? p.rto : p.hbInterval + p.rto / 2 + jitter * MSEC;
   s.stack.callouts.reset(p.hb, wait);
+}
+
+/** §5.4: at most HB.Max.Burst probes of unconfirmed paths per RTO; who has no turn waits for the next. */
+export function mayProbe(s: Sctp, a: Association, p: Path): boolean {
+  if (s.now - a.probesSince >= p.rto) {
+    a.probesSince = s.now;
+    a.probes = 0;
+  }
+  return a.probes++ < s.tunables.hb_max_burst;
 }
 
 /** HEARTBEAT: echoed as it came, to where it came from (§8.3). */

@@ -62,12 +62,12 @@ export function inputPacket(s: Sctp, m: Mbuf, off: number, len: number, info: Ip
   const st = s.stats;
   st.sctps_inpackets++;
   if (len < COMMON_HEADER + 4) {
-    st.sctps_hdrops++;
+    s.drop('sctps_hdrops');
     return;
   }
   const pool = s.stack.pool;
   if (!checksumGood(s, pool.csum[m]!, off, len)) {
-    st.sctps_checksumerrors++;
+    s.drop('sctps_checksumerrors');
     return;
   }
   const dv = pool.dv;
@@ -81,13 +81,13 @@ export function inputPacket(s: Sctp, m: Mbuf, off: number, len: number, info: Ip
   p.info = info;
   p.from = undefined;
   if (p.srcPort === 0 || p.dstPort === 0) {
-    st.sctps_badport++;
+    s.drop('sctps_badport');
     return;
   }
   const src = info.src;
   const dst = info.dst;
   if (src.isMulticast || src.isBroadcast || src.isUnspecified || dst.isMulticast || dst.isBroadcast) {
-    st.sctps_badsrc++;
+    s.drop('sctps_badsrc');
     return;
   }
   const a = find(s, p);
@@ -149,13 +149,12 @@ function tagGood(s: Sctp, a: Association, p: PacketContext): boolean {
   const reflected = (u8[p.off + COMMON_HEADER + 1]! & T_BIT) !== 0;
   switch (first) {
     case INIT:
-      return true; // handleInit checks
+      return true; // initAlone checks
     case COOKIE_ECHO:
       return true; // the cookie itself is checked (§5.2.4)
     case ABORT:
     case SHUTDOWN_COMPLETE:
-      if (reflected ? p.tag === a.peerTag && a.peerTag !== 0 : p.tag === a.myTag) return true;
-      break;
+      return endsTagged(s, a, p, reflected);
     case SHUTDOWN_ACK:
       if (a.state === 'COOKIE_WAIT' || a.state === 'COOKIE_ECHOED') {
         outOfTheBlue(s, p); // §8.5.1 E
@@ -166,7 +165,14 @@ function tagGood(s: Sctp, a: Association, p: PacketContext): boolean {
     default:
       if (p.tag === a.myTag) return true;
   }
-  s.stats.sctps_badvtag++;
+  s.drop('sctps_badvtag', a);
+  return false;
+}
+
+/** §8.5.1 B and C: ABORT and SHUTDOWN COMPLETE carry our tag, or with the T bit the peer's own, reflected. */
+function endsTagged(s: Sctp, a: Association, p: PacketContext, reflected: boolean): boolean {
+  if (reflected ? p.tag === a.peerTag && a.peerTag !== 0 : p.tag === a.myTag) return true;
+  s.drop('sctps_badvtag', a);
   return false;
 }
 
@@ -213,7 +219,7 @@ function initAlone(s: Sctp, p: PacketContext, o: number, len: number): boolean {
     o + pad4(len) < p.off + p.len ||
     s.stack.pool.dv.getUint32(o + 4) === 0
   ) {
-    s.stats.sctps_badinit++;
+    s.drop('sctps_badinit');
     return false;
   }
   return true;
@@ -229,11 +235,11 @@ function chunks(s: Sctp, a: Association, p: PacketContext, start = p.off + COMMO
     const type = u8[o]!;
     const len = o + 4 <= end ? dv.getUint16(o + 2) : 0;
     if (len < 4 || o + len > end) {
-      s.stats.sctps_badchunklen++;
+      s.drop('sctps_badchunklen', a);
       break;
     }
     if (type === DATA) {
-      if (!acceptsData(s, a)) s.stats.sctps_datadropstate++;
+      if (!acceptsData(s, a)) s.drop('sctps_datadropstate', a);
       else {
         sawData = true;
         if (!s.receiver.data(a, o, len, p.from)) return;
@@ -292,7 +298,7 @@ function control(s: Sctp, a: Association, p: PacketContext, type: number, o: num
       return false;
     case SACK:
       impliedCookieAck(s, a);
-      if (!a.established || a.state === 'SHUTDOWN_ACK_SENT') s.stats.sctps_unexpected++;
+      if (!a.established || a.state === 'SHUTDOWN_ACK_SENT') s.drop('sctps_unexpected', a);
       else handleSack(s, a, o, len);
       return !a.dead;
     case HEARTBEAT:
@@ -303,13 +309,13 @@ function control(s: Sctp, a: Association, p: PacketContext, type: number, o: num
       handleHeartbeatAck(s, a, o, len);
       return true;
     case ABORT:
-      abortReceived(s, a, o, len);
+      if (endsTagged(s, a, p, (s.stack.pool.u8[o + 1]! & T_BIT) !== 0)) abortReceived(s, a, o, len);
       return false;
     case SHUTDOWN:
       handleShutdown(s, a, o, len);
       return !a.dead;
     case SHUTDOWN_ACK:
-      handleShutdownAck(s, a);
+      handleShutdownAck(s, a, p);
       return false;
     case ERROR:
       handleError(s, a, o, len);
@@ -326,7 +332,7 @@ function control(s: Sctp, a: Association, p: PacketContext, type: number, o: num
       handleCwr(s, a, o, len);
       return true;
     case SHUTDOWN_COMPLETE:
-      handleShutdownComplete(s, a);
+      if (endsTagged(s, a, p, (s.stack.pool.u8[o + 1]! & T_BIT) !== 0)) handleShutdownComplete(s, a);
       return false;
     default:
       // (extension chunks attach here)
@@ -340,7 +346,7 @@ function impliedCookieAck(s: Sctp, a: Association): void {
 
 /** §3.2: the highest bits of an unknown type say whether to go on (10, 11) and whether to report (01, 11). */
 function unknownChunk(s: Sctp, a: Association, type: number, o: number, len: number): boolean {
-  s.stats.sctps_unknownchunk++;
+  s.drop('sctps_unknownchunk', a);
   if ((type & 0x40) !== 0 && a.state !== 'COOKIE_WAIT') {
     const bytes = s.stack.pool.u8.slice(o, o + Math.min(len, 512));
     queueControl(s, a, errorChunk(ERROR, 0, [cause(CAUSE_UNRECOGNIZED_CHUNK, bytes)]));

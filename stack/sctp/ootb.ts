@@ -7,7 +7,6 @@ import {
   COOKIE_ACK,
   ERROR,
   INIT,
-  INIT_ACK,
   INIT_HEADER,
   pad4,
   SHUTDOWN_ACK,
@@ -16,72 +15,88 @@ import {
 } from './constants.js';
 import type { PacketContext } from './input.js';
 import { sendPacket } from './packet.js';
-import { abortText } from './reasons.js';
+import { reason } from './reasons.js';
 import type { Sctp } from './sctp.js';
-import { errorChunk } from './wire.js';
+import { errorChunk, walkTlvs } from './wire.js';
 
 export type OotbAnswer =
   | { readonly kind: 'silent' | 'abort-reflected' | 'shutdown-complete' }
   | { readonly kind: 'abort-init'; readonly tag: number };
 
+const SILENT: OotbAnswer = { kind: 'silent' };
+const COMPLETE: OotbAnswer = { kind: 'shutdown-complete' };
+const REFLECT: OotbAnswer = { kind: 'abort-reflected' };
+
 /**
- * The rules of §8.4 as a pure function over the chunks of [off, end): 1 and 2 the packet has ABORT: silent; 3 INIT: ABORT
- * with its initiate tag; 5 SHUTDOWN ACK: SHUTDOWN COMPLETE; 6 SHUTDOWN COMPLETE, 7 COOKIE ACK or stale cookie: silent;
- * 8 anything else: ABORT with the tag reflected. Only the first chunk counts for 3 to 7, any for ABORT.
+ * The rules of §8.4 as a pure function over the chunks of [off, end) of a packet with verification tag `tag`: 2 it has
+ * ABORT: silent; 3 INIT: ABORT with its initiate tag; 5 SHUTDOWN ACK: SHUTDOWN COMPLETE; 6 SHUTDOWN COMPLETE: silent;
+ * 7 COOKIE ACK or ERROR "stale cookie": silent; 8 anything else: ABORT with the tag reflected. The first rule that some
+ * chunk fits decides. Tag 0 belongs to INIT alone (§8.5.1 A), so without one there is no answer at all.
  */
-export function judge(dv: DataView, off: number, end: number): OotbAnswer {
-  let answer: OotbAnswer = { kind: 'abort-reflected' };
-  let first = true;
+export function judge(dv: DataView, off: number, end: number, tag: number): OotbAnswer {
+  let init: OotbAnswer | undefined;
+  let rule = 8;
   for (let o = off; o + 4 <= end; ) {
     const type = dv.getUint8(o);
     const len = dv.getUint16(o + 2);
     if (len < 4 || o + len > end) break;
     switch (type) {
       case ABORT:
-      case SHUTDOWN_COMPLETE:
-        return { kind: 'silent' };
-      case COOKIE_ACK:
-        if (first) return { kind: 'silent' };
-        break;
-      case ERROR:
-        if (len >= 8 && dv.getUint16(o + 4) === CAUSE_STALE_COOKIE) return { kind: 'silent' };
+        return SILENT;
+      case INIT:
+        if (len >= INIT_HEADER && tag === 0) init = { kind: 'abort-init', tag: dv.getUint32(o + 4) };
         break;
       case SHUTDOWN_ACK:
-        if (first) answer = { kind: 'shutdown-complete' };
+        rule = Math.min(rule, 5);
         break;
-      case INIT:
-      case INIT_ACK:
-        if (len >= INIT_HEADER) answer = { kind: 'abort-init', tag: dv.getUint32(o + 4) };
+      case SHUTDOWN_COMPLETE:
+        rule = Math.min(rule, 6);
+        break;
+      case COOKIE_ACK:
+        rule = Math.min(rule, 7);
+        break;
+      case ERROR:
+        if (hasStaleCookie(dv, o, len)) rule = Math.min(rule, 7);
         break;
     }
-    first = false;
     o += pad4(len);
   }
-  return answer;
+  if (init !== undefined) return init;
+  if (tag === 0 || rule === 6 || rule === 7) return SILENT;
+  return rule === 5 ? COMPLETE : REFLECT;
 }
 
-/** Answers a packet that nobody expects, or does not, as §8.4 and net.inet.sctp.blackhole say. */
+function hasStaleCookie(dv: DataView, o: number, len: number): boolean {
+  let found = false;
+  walkTlvs(dv, o + 4, o + len, t => {
+    found ||= t.type === CAUSE_STALE_COOKIE;
+    return !found;
+  });
+  return found;
+}
+
+const NOBODY = reason('a packet came for which there is neither an association nor a listener', '§8.4');
+
+/**
+ * Answers a packet that nobody expects, or does not, as §8.4 and net.inet.sctp.blackhole say: 1 keeps back ABORTs for
+ * INITs, 2 all ABORTs.
+ */
 export function outOfTheBlue(s: Sctp, p: PacketContext): void {
   s.stats.sctps_ootb++;
-  const answer = judge(s.stack.pool.dv, p.off + COMMON_HEADER, p.off + p.len);
+  const answer = judge(s.stack.pool.dv, p.off + COMMON_HEADER, p.off + p.len, p.tag);
   const black = s.tunables.blackhole;
-  if (answer.kind === 'silent' || black >= 2 || (black === 1 && answer.kind === 'abort-init')) {
-    s.stats.sctps_ootb_silent++;
+  const hushed = answer.kind === 'abort-init' ? black >= 1 : answer.kind === 'abort-reflected' && black >= 2;
+  // §8.4 rule 1: only what was sent to an address of ours is answered.
+  if (answer.kind === 'silent' || hushed || s.stack.interfaces.ownerOf(p.info.dst) === undefined) {
+    s.drop('sctps_ootb_silent');
     return;
   }
-  if (s.stack.interfaces.ownerOf(p.info.dst) === undefined) {
-    s.stats.sctps_ootb_silent++;
-    return;
-  }
-  const send = (tag: number, chunk: Uint8Array) =>
-    sendPacket(s, p.info.dst, p.info.src, p.dstPort, p.srcPort, tag, p.info.udpSrc, 0, [chunk]);
-  if (answer.kind === 'shutdown-complete') send(p.tag, errorChunk(SHUTDOWN_COMPLETE, T_BIT, []));
-  else {
-    s.stats.sctps_ootb_aborts++;
-    if (answer.kind === 'abort-init') send(answer.tag, errorChunk(ABORT, 0, []));
-    else send(p.tag, errorChunk(ABORT, T_BIT, []));
-  }
-  s.report(undefined, 'out-of-the-blue', abortText, {
+  const tag = answer.kind === 'abort-init' ? answer.tag : p.tag;
+  const flags = answer.kind === 'abort-init' ? 0 : T_BIT;
+  const type = answer.kind === 'shutdown-complete' ? SHUTDOWN_COMPLETE : ABORT;
+  if (type === ABORT) s.stats.sctps_ootb_aborts++;
+  sendPacket(s, p.info.dst, p.info.src, p.dstPort, p.srcPort, tag, p.info.udpSrc, 0, [errorChunk(type, flags, [])]);
+  s.report(undefined, 'out-of-the-blue', NOBODY, {
     from: p.info.src.toString(),
     port: p.dstPort,
     answer: answer.kind,

@@ -10,7 +10,7 @@ import type { InAddr } from '../netinet/in.js';
 import type { Reason } from './api.js';
 import type { Association } from './association.js';
 import type { Endpoint } from './endpoint.js';
-import { scheduleHeartbeat, sendHeartbeat } from './heartbeat.js';
+import { mayProbe, scheduleHeartbeat, sendHeartbeat } from './heartbeat.js';
 import { Path } from './path.js';
 import { reason } from './reasons.js';
 import type { Sctp } from './sctp.js';
@@ -179,7 +179,7 @@ export function pathFailed(s: Sctp, p: Path, why: Reason): void {
 
 /**
  * Where new data goes (§6.4): the primary while it is usable; else the usable path with the fewest errors; else, when all
- * are down (dormant), whatever still has a link, so that something is tried.
+ * are down (dormant), the one with the fewest errors that still has a link, so that each is tried in turn.
  */
 export function choosePath(s: Sctp, a: Association): void {
   const was = a.current;
@@ -187,7 +187,11 @@ export function choosePath(s: Sctp, a: Association): void {
   if (best === undefined) {
     for (const p of a.paths) if (p.usable && (best === undefined || p.errors < best.errors)) best = p;
   }
-  best ??= a.paths.find(p => !p.linkDown && p.state !== 'unconfirmed') ?? a.primary;
+  if (best === undefined) {
+    for (const p of a.paths)
+      if (!p.linkDown && p.state !== 'unconfirmed' && (best === undefined || p.errors < best.errors)) best = p;
+  }
+  best ??= a.primary;
   if (best === was) return;
   a.current = best;
   if (!a.established) return;
@@ -204,12 +208,8 @@ export function choosePath(s: Sctp, a: Association): void {
 
 /** Starts the heartbeat of every path: unconfirmed ones are probed at once (§5.4, HB.Max.Burst at a time). */
 export function startHeartbeats(s: Sctp, a: Association): void {
-  let burst = s.tunables.hb_max_burst;
   for (const p of a.paths) {
-    if (p.state === 'unconfirmed' && burst > 0) {
-      burst--;
-      sendHeartbeat(s, p);
-    }
+    if (p.state === 'unconfirmed' && mayProbe(s, a, p)) sendHeartbeat(s, p);
     scheduleHeartbeat(s, p, false);
   }
 }

@@ -4,7 +4,7 @@ import type { Reason } from './api.js';
 
 export const reason = (text: string, section: string): Reason => ({
   text,
-  section: section.startsWith('RFC') ? section : `RFC 9260 ${section}`,
+  section: section === '' || section.startsWith('RFC') ? section : `RFC 9260 ${section}`,
 });
 
 export const NO_REASON: Reason = { text: '', section: '' };
@@ -13,9 +13,3 @@ export const NO_REASON: Reason = { text: '', section: '' };
 export function reasonText(r: Reason): string {
   return r.section === '' ? r.text : `${r.text} (${r.section})`;
 }
-
-/** For packets that belong to nobody. */
-export const abortText: Reason = reason(
-  'a packet came for which there is neither an association nor a listener',
-  '§8.4',
-);

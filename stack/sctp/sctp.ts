@@ -20,8 +20,9 @@ import { handleLinkEvent } from './links.js';
 import { flushAssociation } from './output.js';
 import { PacketBuilder } from './packet.js';
 import type { Path } from './path.js';
+import { reason } from './reasons.js';
 import { TsnReceiver } from './receive.js';
-import { newStats, type SctpStats } from './stats.js';
+import { COUNTERS, type CounterName, DROP_SECTIONS, newStats, type SctpStats } from './stats.js';
 import { defaultTunables, type Tunables } from './tunables.js';
 import { type Vtag, vtag } from './types.js';
 
@@ -53,6 +54,8 @@ export class Sctp {
   #woken: Endpoint[] = [];
   #wokenSpare: Endpoint[] = [];
   readonly #unsubscribe: () => void;
+  /** Per kind of drop: when it was last told to the event stream, and how many have come since. */
+  readonly #drops = new Map<CounterName, { told: number; since: number }>();
   /** UDP port the tunnel is registered on now (RFC 6951), 0 = none. */
   tunnelPort = 0;
 
@@ -220,6 +223,10 @@ export class Sctp {
       if (t !== 0 && !this.#tags.has(t | 0) && !this.#timeWait.has(t)) return vtag(t);
     }
   }
+  /** True while a tag of ours must not be used again: its association has ended a short while ago. */
+  inTimeWait(tag: number): boolean {
+    return this.#timeWait.has(tag);
+  }
   #holdTag(tag: number): void {
     const wait = this.tunables.vtag_time_wait;
     if (wait === 0) return;
@@ -246,7 +253,24 @@ export class Sctp {
 
   /** Tells the user of an endpoint, if subscribed. */
   notify(ep: Endpoint, n: Notification): void {
+    const lost = ep.droppedNotifications;
     if (ep.notify(n, this.chunks)) this.wake(ep);
+    else if (ep.droppedNotifications !== lost) this.drop('sctps_notedropped');
+  }
+  /**
+   * Counts a drop and tells the event stream why, with its section: the first of each kind in a second, with the number
+   * that came since the last one told, so that a flood does not drown everything else.
+   */
+  drop(counter: CounterName, a?: Association): void {
+    this.stats[counter]++;
+    let d = this.#drops.get(counter);
+    if (d === undefined) this.#drops.set(counter, (d = { told: Number.NEGATIVE_INFINITY, since: 0 }));
+    d.since++;
+    if (this.now - d.told < SEC) return;
+    const count = d.since;
+    d.told = this.now;
+    d.since = 0;
+    this.report(a, 'drop', reason(COUNTERS[counter], DROP_SECTIONS[counter] ?? ''), { counter, count });
   }
   /** Tells the event stream what happened and why. */
   report(

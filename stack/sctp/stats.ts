@@ -48,6 +48,10 @@ export const COUNTERS = {
   sctps_stalecookie: 'COOKIE ECHOs whose cookie had expired',
   sctps_discardcookie: 'COOKIE ECHOs discarded by the restart table (§5.2.4)',
   sctps_listenfull: 'COOKIE ECHOs dropped: accept queue full',
+  sctps_addrconflict: 'set-ups refused: an address of the peer belongs to another association',
+  sctps_addrdropped: "addresses of a peer not taken: too many, or of a scope or family that is no use here",
+  sctps_unreported: 'unrecognized parameters not reported back: too large together',
+  sctps_notedropped: 'notifications dropped: too many wait in the socket, or no mbuf',
   sctps_restartnewaddr: 'INITs refused: restart with new addresses (§5.2.2)',
   sctps_datadropwindow: 'DATA dropped: receive window used up',
   sctps_datadropmap: 'DATA dropped: TSN too far ahead',
@@ -87,6 +91,39 @@ export const COUNTERS = {
 } as const;
 
 export type CounterName = keyof typeof COUNTERS;
+
+/** The section that each counted drop follows: `Sctp.drop` puts it into the event stream beside the counter's meaning. */
+export const DROP_SECTIONS: Readonly<Partial<Record<CounterName, string>>> = {
+  sctps_checksumerrors: '§6.8',
+  sctps_hdrops: '§3',
+  sctps_badport: '§3.1',
+  sctps_badsrc: '§8.4',
+  sctps_badvtag: '§8.5',
+  sctps_badinit: '§8.5.1',
+  sctps_badchunklen: '§3.2',
+  sctps_badparam: '§3.2.1',
+  sctps_badsack: '§3.3.4',
+  sctps_oldsack: '§6.2.1',
+  sctps_unexpected: '§5.2',
+  sctps_unknownchunk: '§3.2',
+  sctps_ootb_silent: '§8.4',
+  sctps_badcookie: '§5.1.5',
+  sctps_stalecookie: '§5.2.6',
+  sctps_discardcookie: '§5.2.4',
+  sctps_listenfull: '§5.1.5',
+  sctps_addrconflict: '§5.1.2',
+  sctps_addrdropped: '§5.1.2',
+  sctps_unreported: '§3.2.1',
+  sctps_notedropped: 'RFC 6458 §6.1',
+  sctps_datadropwindow: '§6.2',
+  sctps_datadropmap: '§6.2',
+  sctps_datadropnobuf: '§6.2',
+  sctps_datadropstate: '§6',
+  sctps_datadropclosed: '§9.1',
+  sctps_badsid: '§6.5',
+  sctps_hbackbad: '§8.3',
+  sctps_icmpignored: '§10',
+};
 export type SctpStats = Record<CounterName, number>;
 
 /** Counters, all zero. */
