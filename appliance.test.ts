@@ -141,6 +141,14 @@ test('a bad cable: lost, doubled, reordered and damaged packets, and everything 
   await end(sim);
 });
 
+test('interrupt moderation holds interrupts back, in virtual time too', async () => {
+  const { sim, a, b } = pair({ moderation: { usecs: 200, frames: 8 } }, { kexts: ['SCTP'] });
+  assert.equal(await transfer(sim, a, b, 500), 700_000);
+  assert.ok(a.counters()['card.nke0']!.interrupts_held! > 0);
+  assert.equal(b.counters()['card.nke0']!.interrupts_held, 0);
+  await end(sim);
+});
+
 test('pulling the cable of the first path moves the traffic to the second, and back', async () => {
   const sim = new Simulation(5);
   const make = (n: number) =>
@@ -301,6 +309,10 @@ test('what cannot be is refused with a sentence, and nothing stays behind', asyn
   const a = Appliance.create({ cards: [udpCard], kexts: ['SCTP'] });
   assert.equal(a.stack.sysctl.get('net.inet.sctp.udp_tunneling_port'), 39917);
   assert.ok(a.cards[0]!.ifp.has(InAddr.of('127.0.0.1')));
+  assert.ok(
+    !a.stack.loopback.ifp.has(InAddr.of('127.0.0.1')),
+    "the machine's loopback is the medium: lo0 must not be in its way",
+  );
   refused({ cards: [udpCard] }, /another program uses this port/);
   assert.throws(() => a.kextload('SCTP'), { code: 'EEXIST' });
   const so = a.socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP);

@@ -133,6 +133,12 @@ function parsePrefix(text: string): { addr: InAddr; prefix: number } {
   return { addr, prefix };
 }
 
+/** The address of a udp or raw card: the port's, with the prefix of a usual network. */
+function ownAddress(address: string): string {
+  if (address.includes(':')) return `${address}/64`;
+  return address.startsWith('127.') ? `${address}/8` : `${address}/24`;
+}
+
 /** The address that a udp or raw port is bound to, and a udp port's number. */
 function portAddress(spec: string): { address: string; udpPort: number } | undefined {
   const m = /^udp:(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(spec);
@@ -248,11 +254,7 @@ export class Appliance {
         );
       this.#udpPort = bound;
     }
-    const given =
-      config.addresses ??
-      (own === undefined
-        ? []
-        : [`${own.address}/${own.address.includes(':') ? 64 : own.address.startsWith('127.') ? 8 : 24}`]);
+    const given = config.addresses ?? (own === undefined ? [] : [ownAddress(own.address)]);
     for (const text of given) {
       const { addr, prefix } = parsePrefix(text);
       // A medium that is the machine's own loopback: its peers may have any loopback address, also those of our lo0.
@@ -263,7 +265,13 @@ export class Appliance {
           errnoName(e),
           `${ifp.name} cannot have the address ${text} (${errnoName(e)}): give a host's own address that no other card has`,
         );
+      if (config.addresses === undefined) this.#defaultRoute(ifp, addr);
     }
+  }
+
+  /** The machine's own routes lead on from a udp or raw port: everything is reached through it, unless told otherwise. */
+  #defaultRoute(ifp: Ifnet, addr: InAddr): void {
+    if (!addr.isLoopback) this.stack.routes.add(new InAddr(addr.family), 0, undefined, ifp, addr);
   }
 
   #yieldLoopback(family: 4 | 6): void {
@@ -337,16 +345,21 @@ export class Appliance {
     this.#turning = true;
     this.#again = false;
     let work = 0;
-    const { cards } = this;
-    for (let i = 0; i < cards.length; i++) {
-      const c = cards[i]!;
-      work += c.firmware.step(now, BUDGET);
-      work += c.driver.poll(BUDGET);
+    let due = false;
+    try {
+      const { cards } = this;
+      for (let i = 0; i < cards.length; i++) {
+        const c = cards[i]!;
+        work += c.firmware.step(now, BUDGET);
+        work += c.driver.poll(BUDGET);
+      }
+      due = this.stack.deadline() <= now;
+      this.stack.run(now);
+      for (let i = 0; i < cards.length; i++) work += cards[i]!.firmware.step(now, BUDGET);
+    } finally {
+      // An upcall of a program may throw; the loop must not take itself for busy ever after.
+      this.#turning = false;
     }
-    const due = this.stack.deadline() <= now;
-    this.stack.run(now);
-    for (let i = 0; i < cards.length; i++) work += cards[i]!.firmware.step(now, BUDGET);
-    this.#turning = false;
     return work > 0 || due || this.#again;
   }
 
@@ -422,9 +435,7 @@ export class Appliance {
     const { driver, ifp } = this.card(name);
     if (((ifp.flags & IFF_UP) !== 0) === up) return;
     if (up && driver.power === 'D0' && this.#udpPort !== 0) driver.setSctpUdpPorts([this.#udpPort]);
-    // The driver first: it starts its rings and sets IFF_UP; dlil then has nothing left to change.
-    let e = driver.setUp(up);
-    if (e >= 0) e = this.stack.interfaces.setUp(ifp, up);
+    const e = this.stack.interfaces.setUp(ifp, up);
     if (e < 0)
       throw new ApplianceError(
         errnoName(e),
@@ -564,7 +575,6 @@ export class Appliance {
     this.#immediate = undefined;
     this.#disarm();
     for (const c of [...this.cards].reverse()) {
-      c.driver.setUp(false);
       this.stack.interfaces.detach(c.ifp);
       c.firmware.close();
     }

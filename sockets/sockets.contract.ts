@@ -38,10 +38,13 @@ export function socketsContract(name: string, makeRig: () => Rig | Promise<Rig>)
         const sockets = [...client.sockets, ...server.sockets];
         assert.equal(sockets.filter(s => !s.closed).length, 0, 'sockets left open');
         assert.equal(sockets.filter(s => s.upcall !== undefined).length, 0, 'upcalls left set');
+      } catch (error) {
+        await (async () => rig.close())().catch(() => {}); // what is left over then is not the news
+        throw error;
       } finally {
         clearInterval(alive);
-        await rig.close();
       }
+      await rig.close();
     });
 
   describe(`sockets on ${name}`, () => {

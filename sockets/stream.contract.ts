@@ -124,7 +124,7 @@ export function messages(test: Test): void {
     assert.equal(by.get('three')!.stream, 0);
     assert.equal(by.get('five')!.ordered, false);
     assert.equal(by.get('five')!.ppid, 0xfffffffe);
-    assert.equal((by.get('two')!.tsn - by.get('one')!.tsn) | 0, 1);
+    assert.ok(((by.get('two')!.tsn - by.get('one')!.tsn) | 0) > 0); // other streams may come in between
     await finish({ server, a, b } as never);
   });
 

@@ -3,7 +3,7 @@
 //   node tools/test.mjs all  [NAME…]             those, then *.system.test.js: peers, namespaces, guests, long transfers
 // NAME filters: a path part ("mbuf") selects files; "--name=TEXT" selects tests by name.
 import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative, dirname } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
@@ -27,7 +27,7 @@ const built = spawnSync(process.execPath, [join(root, 'tools', 'build.mjs')], { 
 if (built.status !== 0) process.exit(1);
 
 const selected = file => parts.length === 0 || parts.some(p => relative(root, file).includes(p));
-const tests = walk(join(root, 'dist')).filter(f => f.endsWith('.test.js') && selected(f));
+const tests = walk(join(root, 'dist')).filter(f => f.endsWith('.test.js') && !f.includes('.unit') && selected(f));
 const unit = tests.filter(f => !f.endsWith('.system.test.js'));
 const system = all ? tests.filter(f => f.endsWith('.system.test.js')) : [];
 
@@ -59,7 +59,23 @@ function stage(files, concurrency) {
   });
 }
 
-await stage(unit, 2);
+/**
+ * Files that import the unit tests, one for each core: a process for each of them would spend most of its time starting.
+ * A file's top-level tests run in order; two files of a shard share a process, so unit tests keep nothing in globals.
+ */
+function shards(files, count) {
+  const dir = join(root, 'dist', '.unit');
+  rmSync(dir, { recursive: true, force: true });
+  mkdirSync(dir, { recursive: true });
+  return Array.from({ length: count }, (_, i) => {
+    const path = join(dir, `unit-${i + 1}.test.js`);
+    const mine = files.filter((_f, k) => k % count === i);
+    writeFileSync(path, mine.map(f => `import ${JSON.stringify(relative(dir, f))};\n`).join(''));
+    return path;
+  });
+}
+
+await stage(unit.length > 4 ? shards(unit, 2) : unit, 2);
 await stage(system, 1);
 console.log(`${total.pass} passed, ${total.fail} failed, ${total.skipped} skipped`);
 process.exit(total.fail === 0 && total.pass > 0 ? 0 : 1);

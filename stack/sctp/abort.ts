@@ -10,7 +10,7 @@ import { reason, reasonText } from './reasons.js';
 import type { Sctp } from './sctp.js';
 import { failQueued } from './sendfail.js';
 import { assocChange } from './setup.js';
-import { errorChunk } from './wire.js';
+import { cause, errorChunk } from './wire.js';
 
 /** Sends ABORT with causes and ends the association. `errno`: what the user's next call gives. */
 export function abortAssociation(
@@ -30,12 +30,7 @@ export function abortAssociation(
 
 /** The user's ABORT, with an upper-layer reason text (§3.3.10.12). */
 export function userAbort(s: Sctp, a: Association, info: Uint8Array): void {
-  const w = new Uint8Array(4 + info.length + ((4 - (info.length & 3)) & 3));
-  w[1] = CAUSE_USER_ABORT;
-  w[2] = (4 + info.length) >> 8;
-  w[3] = (4 + info.length) & 255;
-  w.set(info, 4);
-  abortAssociation(s, a, [w], reason('the user has aborted the association', '§9.1'));
+  abortAssociation(s, a, [cause(CAUSE_USER_ABORT, info)], reason('the user has aborted the association', '§9.1'));
 }
 
 const decoder = new TextDecoder();
@@ -76,7 +71,7 @@ export function endAssociation(
   if (state === 'shutdown-comp') s.stats.sctps_shutdown++;
   else s.stats.sctps_aborted++;
   if (a.established && s.stats.sctps_currestab > 0) s.stats.sctps_currestab--;
-  failQueued(s, a, () => true);
+  failQueued(s, a);
   s.notify(ep, assocChange(a, state, why, errno, causeName));
   const event = state === 'shutdown-comp' ? 'closed' : state === 'comm-lost' ? 'lost' : 'connect-failed';
   s.report(a, event, why, { peer: a.primary.addr.toString(), errno: errno === 0 ? '' : errnoName(errno) });
@@ -103,16 +98,22 @@ function dropUnaccepted(s: Sctp, ep: Endpoint): void {
   releaseEndpoint(s, ep);
 }
 
+/** A message delivered in part will not go on: what stands in the receive queue is its end, and the user is told. */
+export function endPartialDelivery(s: Sctp, a: Association): void {
+  if (!a.pdActive) return;
+  if (a.pdHead !== 0) s.chunks.eor[a.pdHead] = 1;
+  a.pdActive = false;
+  a.pdHead = 0;
+  s.notify(a.endpoint, { type: 'partial-delivery', assocId: a.id, sid: a.pdSid, ssn: 0 });
+}
+
 /** Frees what an association holds and takes it out of all tables. */
 function dispose(s: Sctp, a: Association): void {
   const w = s.stack.callouts;
   for (const t of [a.t1, a.t2, a.guard, a.sackTimer, a.autocloseTimer]) w.stop(t);
   for (const p of a.paths) for (const t of [p.t3, p.hb, p.pmtuRaise]) w.stop(t);
   s.receiver.clear(a);
-  // A message delivered in part stays in the queue; it will not go on: what is there is its end.
-  if (a.pdActive && a.pdHead !== 0) s.chunks.eor[a.pdHead] = 1;
-  if (a.pdActive) s.notify(a.endpoint, { type: 'partial-delivery', assocId: a.id, sid: a.pdSid, ssn: 0 });
-  a.pdActive = false;
+  endPartialDelivery(s, a);
   s.removeAssociation(a);
   a.state = 'CLOSED';
   a.dead = true;

@@ -4,7 +4,7 @@
  * mbuf has freed the chunk.
  */
 
-import type { Mbuf, MbufPool } from '../kern/mbuf.js';
+import { CLUSTER_BYTES, type Mbuf, type MbufPool } from '../kern/mbuf.js';
 
 // States of a chunk that has a TSN (`ChunkTable.state`).
 export const CHUNK_UNSENT = 0;
@@ -76,31 +76,17 @@ export class ChunkTable {
   /** A chunk holding a copy of bytes of the region itself (a received packet), or M_NULL. */
   fromRegion(off: number, n: number): Mbuf {
     const pool = this.pool;
-    let m = pool.get(n, 0);
-    if (m !== 0) {
-      const to = pool.off[m]!;
-      pool.u8.copyWithin(to, off, off + n);
-      pool.len[m] = n;
-      pool.pktlen[m] = n;
-      this.len[m] = n;
-      return m;
+    if (n > CLUSTER_BYTES) {
+      const chain = this.#chain(n);
+      for (let c = chain, at = off; c !== 0; at += pool.len[c]!, c = pool.next[c]!)
+        pool.u8.copyWithin(pool.off[c]!, at, at + pool.len[c]!);
+      return chain;
     }
-    // Larger than any mbuf that is free: a chain of clusters.
-    let tail = 0;
-    for (let done = 0; done < n; ) {
-      const c = pool.getCluster(0);
-      if (c === 0) {
-        pool.freem(m);
-        return 0;
-      }
-      const part = Math.min(pool.size[c]!, n - done);
-      pool.u8.copyWithin(pool.off[c]!, off + done, off + done + part);
-      pool.len[c] = part;
-      if (m === 0) m = c;
-      else pool.next[tail] = c;
-      tail = c;
-      done += part;
-    }
+    const m = pool.get(n, 0);
+    if (m === 0) return 0;
+    const to = pool.off[m]!;
+    pool.u8.copyWithin(to, off, off + n);
+    pool.len[m] = n;
     pool.pktlen[m] = n;
     this.len[m] = n;
     return m;
@@ -109,20 +95,46 @@ export class ChunkTable {
   /** A chunk holding a copy of user data, or M_NULL. */
   fromUser(data: Uint8Array, off: number, n: number): Mbuf {
     const pool = this.pool;
-    const m = pool.get(n, 0);
-    if (m !== 0) {
-      const to = pool.off[m]!;
-      if (n <= 64) for (let i = 0; i < n; i++) pool.u8[to + i] = data[off + i]!;
-      else if (off === 0 && n === data.length) pool.u8.set(data, to);
-      else pool.u8.set(data.subarray(off, off + n), to);
-      pool.len[m] = n;
-      pool.pktlen[m] = n;
-      this.len[m] = n;
-      return m;
+    if (n > CLUSTER_BYTES) {
+      const chain = this.#chain(n);
+      for (let c = chain, at = off; c !== 0; at += pool.len[c]!, c = pool.next[c]!)
+        pool.u8.set(data.subarray(at, at + pool.len[c]!), pool.off[c]!);
+      return chain;
     }
-    const chain = pool.fromBytes(data, off, n, 0);
-    if (chain !== 0) this.len[chain] = n;
-    return chain;
+    const m = pool.get(n, 0);
+    if (m === 0) return 0;
+    const to = pool.off[m]!;
+    if (n <= 64) for (let i = 0; i < n; i++) pool.u8[to + i] = data[off + i]!;
+    else if (off === 0 && n === data.length) pool.u8.set(data, to);
+    else pool.u8.set(data.subarray(off, off + n), to);
+    pool.len[m] = n;
+    pool.pktlen[m] = n;
+    this.len[m] = n;
+    return m;
+  }
+
+  /**
+   * An empty chain of clusters for n bytes, lengths set, or M_NULL. Never a jumbo: those few are for packets, and a queue of
+   * chunks that holds them all could not be sent any more.
+   */
+  #chain(n: number): Mbuf {
+    const pool = this.pool;
+    let head = 0;
+    let tail = 0;
+    for (let left = n; left > 0; left -= CLUSTER_BYTES) {
+      const c = pool.getCluster(0);
+      if (c === 0) {
+        pool.freem(head);
+        return 0;
+      }
+      pool.len[c] = Math.min(left, CLUSTER_BYTES);
+      if (head === 0) head = c;
+      else pool.next[tail] = c;
+      tail = c;
+    }
+    pool.pktlen[head] = n;
+    this.len[head] = n;
+    return head;
   }
 }
 

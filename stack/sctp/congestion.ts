@@ -58,7 +58,7 @@ export const rfc9260: CongestionControl = {
   },
   afterFastRetransmit(p) {
     p.ssthresh = Math.max(p.cwnd >> 1, 4 * p.mtu); // §7.2.3
-    p.cwnd = Math.min(p.cwnd, p.ssthresh); // a window below 4 MTU does not grow by a loss
+    p.cwnd = p.ssthresh;
     p.partialBytesAcked = 0;
   },
   afterTimeout(p) {
@@ -72,10 +72,10 @@ export const rfc9260: CongestionControl = {
     p.partialBytesAcked = 0;
   },
   afterIdle(p, rtos) {
-    // §7.2.1: max(cwnd / 2, 4 PMDCS) once per RTO, ssthresh keeps what was reached.
+    // §7.2.1: max(cwnd / 2, 4 PMDCS) once per RTO, after ssthresh was set to what had been reached.
     const floor = 4 * p.mtu;
     if (p.cwnd <= floor) return;
-    p.ssthresh = Math.max(p.ssthresh, p.cwnd);
+    p.ssthresh = p.cwnd;
     for (let i = 0; i < rtos && p.cwnd > floor; i++) p.cwnd = Math.max(p.cwnd >> 1, floor);
     p.partialBytesAcked = 0;
   },

@@ -182,7 +182,12 @@ export class Endpoint {
   dropNote(m: number): void {
     this.#notes.delete(m);
   }
+  /** Throws away what waits to be read. */
   clearReceive(chunks: ChunkTable): void {
+    for (const a of this.asocs.values()) {
+      a.deliveredBytes = 0;
+      a.pdHead = 0; // a delivery in parts has lost its head with the queue
+    }
     this.#notes.clear();
     this.rcv.clear(chunks.pool);
     this.rcvBytes = 0;

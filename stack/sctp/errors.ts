@@ -6,14 +6,14 @@ import type { Association } from './association.js';
 import { CAUSE_NAMES, CAUSE_STALE_COOKIE } from './constants.js';
 import { reason } from './reasons.js';
 import type { Sctp } from './sctp.js';
-import { sendInit, setupFailed } from './setup.js';
+import { markOutstanding, sendInit, setupFailed } from './setup.js';
 import { walkTlvs } from './wire.js';
 
 /** ERROR chunk of `len` bytes at `o`. */
 export function handleError(s: Sctp, a: Association, o: number, len: number): void {
   s.stats.sctps_errorrecv++;
   const dv = s.stack.pool.dv;
-  walkTlvs(dv, o + 4, o + len, t => {
+  const sound = walkTlvs(dv, o + 4, o + len, t => {
     if (t.type === CAUSE_STALE_COOKIE) staleCookie(s, a, t.len >= 8 ? dv.getUint32(t.off + 4) : 0);
     else {
       const data = s.stack.pool.u8.slice(t.off, t.off + Math.min(t.len, 512));
@@ -24,13 +24,14 @@ export function handleError(s: Sctp, a: Association, o: number, len: number): vo
     }
     return !a.dead;
   });
+  if (!sound) s.drop('sctps_badparam', a);
 }
 
 /** §5.2.6: begin again with an INIT that asks for a longer cookie life, a bounded number of times. */
 function staleCookie(s: Sctp, a: Association, stalenessUs: number): void {
   const setup = a.setup;
   if (a.state !== 'COOKIE_ECHOED' || setup?.kind !== 'cookie-echoed') {
-    s.stats.sctps_unexpected++;
+    s.drop('sctps_unexpected', a);
     return;
   }
   const tries = setup.staleTries + 1;
@@ -39,6 +40,10 @@ function staleCookie(s: Sctp, a: Association, stalenessUs: number): void {
     setupFailed(s, a, ETIMEDOUT, 'the peer finds every cookie stale');
     return;
   }
+  s.report(a, 'stale-cookie', reason(`the peer finds our cookie stale by ${stalenessUs} µs`, '§5.2.6'));
+  // Data that went with the COOKIE ECHO goes again with the next one.
+  markOutstanding(s, a);
+  for (const p of a.paths) s.stack.callouts.stop(p.t3);
   a.state = 'COOKIE_WAIT';
   a.peerTag = 0 as typeof a.peerTag;
   a.setup = {

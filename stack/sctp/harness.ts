@@ -1,6 +1,7 @@
 /** For tests: two hosts with SCTP loaded, joined by links in virtual time, and sockets on both. */
 
 import { MSEC } from '../kern/clock.js';
+import type { MbufPoolSizes } from '../kern/mbuf.js';
 import { AF_INET, AF_INET6, SOCK_STREAM } from '../kern/protosw.js';
 import { MSG_EOR, MSG_NOTIFICATION, RecvInfo, type SendInfo, Socket, type SockAddr } from '../kern/socket.js';
 import { SCTP_KEXT, sctpKext, type SctpKext } from '../kexts/SCTP.kext/index.js';
@@ -33,6 +34,8 @@ export interface PairOptions extends LinkOptions {
   readonly family?: 4 | 6;
   /** UDP port for SCTP in UDP on both sides; 0 = plain. */
   readonly encaps?: number;
+  /** Mbufs of each host. */
+  readonly pool?: MbufPoolSizes;
 }
 
 /** Two hosts, a and b. Close with `end`, which also checks that nothing leaked. */
@@ -49,7 +52,7 @@ export class SctpPair {
     this.family = options.family ?? 4;
     this.encaps = options.encaps ?? 0;
     this.net = new VirtualNet({ seed: options.seed ?? 1 });
-    const pool = { small: 8192, cluster: 8192, jumbo: 64 };
+    const pool = options.pool ?? { small: 8192, cluster: 8192, jumbo: 64 };
     this.a = this.net.addHost('a', { pool });
     this.b = this.net.addHost('b', { pool });
     for (let i = 0; i < (options.links ?? 1); i++) {

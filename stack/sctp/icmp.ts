@@ -1,6 +1,6 @@
 /** ICMP about packets of ours (RFC 9260 §10): checked by the quoted tag, then too big, unreachable. */
 
-import { ECONNREFUSED } from '../kern/errno.js';
+import { ECONNREFUSED, ECONNRESET } from '../kern/errno.js';
 import type { CtlInput } from '../kern/protosw.js';
 import { endAssociation } from './abort.js';
 import { INIT } from './constants.js';
@@ -16,7 +16,7 @@ const MIN_MTU = 512;
 export function handleIcmp(s: Sctp, c: CtlInput): void {
   const q = c.payload;
   if (q.length < 8) {
-    s.stats.sctps_icmpignored++;
+    s.drop('sctps_icmpignored');
     return;
   }
   const dv = new DataView(q.buffer, q.byteOffset, q.length);
@@ -25,18 +25,20 @@ export function handleIcmp(s: Sctp, c: CtlInput): void {
   const tag = vtag(dv.getUint32(4));
   const p = s.byAddress(c.dst, c.src, localPort, peerPort);
   const a = p?.asoc;
-  // §10 ICMP7 and ICMP8: the tag must be ours to the peer; an INIT has tag 0, its initiate tag is compared if quoted.
+  // §10 ICMP6: the tag must be ours to the peer; an INIT has tag 0, its initiate tag is compared instead and must be quoted.
   const initTagFits = a !== undefined && tag === 0 && q.length >= 20 && q[12] === INIT && dv.getUint32(16) === a.myTag;
-  if (p === undefined || a === undefined || (tag === 0 ? !initTagFits : tag !== a.peerTag)) {
-    s.stats.sctps_icmpignored++;
+  const tagFits = tag === 0 ? initTagFits : tag === a?.peerTag;
+  // RFC 6951 §5.5: what was quoted from a tunnel must have gone to the UDP port that the path uses.
+  if (p === undefined || a === undefined || !tagFits || (c.udpSrc !== 0 && c.udpDst !== p.encapsPort)) {
+    s.drop('sctps_icmpignored', a);
     return;
   }
   s.stats.sctps_icmp++;
   switch (c.kind) {
     case 'too-big': {
-      const mtu = c.mtu;
-      if (mtu >= MIN_MTU && mtu < p.mtu) {
-        setMtu(s, p, mtu, `a router told that packets above ${mtu} bytes are too big`);
+      const mtu = Math.max(c.mtu, MIN_MTU);
+      if (mtu < p.mtu) {
+        setMtu(s, p, mtu, `a router told that packets above ${c.mtu} bytes are too big`);
         // §7.3: what was lost for its size goes again, fragmented by IP where it is too long now.
         markLost(s, a, p);
         s.markDirty(a);
@@ -47,18 +49,25 @@ export function handleIcmp(s: Sctp, c: CtlInput): void {
     case 'host-unreachable':
       if (p.state === 'active') {
         p.errors = p.maxErrors + 1;
-        pathFailed(s, p, reason(`ICMP: ${c.kind.replace('-', ' ')}`, '§10'));
+        pathFailed(s, p, reason(`ICMP: ${c.kind.replace('-', ' ')}`, '§10 ICMP9'));
         markLost(s, a, p);
         s.markDirty(a);
       }
       break;
     case 'protocol-unreachable':
     case 'port-unreachable': {
-      const why = reason(`ICMP: ${c.kind.replace('-', ' ')}: the peer has no SCTP there`, '§10 ICMP6');
-      endAssociation(s, a, a.established ? 'comm-lost' : 'cant-start', ECONNREFUSED, why, reasonText(why));
+      // ICMP8: as an ABORT with the T bit; one about an INIT counts in COOKIE-WAIT only.
+      if (tag === 0 && a.state !== 'COOKIE_WAIT') {
+        s.drop('sctps_icmpignored', a);
+        break;
+      }
+      const why = reason(`ICMP: ${c.kind.replace('-', ' ')}: the peer has no SCTP there`, '§10 ICMP8');
+      const errno = a.state === 'COOKIE_WAIT' ? ECONNREFUSED : ECONNRESET;
+      endAssociation(s, a, a.established ? 'comm-lost' : 'cant-start', errno, why, reasonText(why));
       break;
     }
     default:
+      s.drop('sctps_icmpignored', a);
       break;
   }
 }

@@ -44,8 +44,11 @@ export interface InitInfo {
   families: { v4: boolean; v6: boolean } | undefined;
   /** Chunk types of the extensions the sender has (RFC 5061 §4.2.7). */
   extensions: Uint8Array;
-  /** Parameters to report as unrecognized, whole, padding stripped. */
+  /** Parameters to report as unrecognized, whole, padding stripped; and how many more there were (MAX_REPORT). */
   unrecognized: Uint8Array[];
+  unreported: number;
+  /** Addresses not taken: more than the limit, or such as nobody can have. */
+  droppedAddresses: number;
   cookie: Uint8Array | undefined;
 }
 
@@ -55,6 +58,9 @@ export interface InitError {
   readonly text: string;
   readonly section: string;
 }
+
+/** Largest INIT taken: our INIT ACK carries a copy of it in the cookie, and must itself stay below 64 KiB. */
+export const MAX_INIT = 57_344;
 
 const copy = (dv: DataView, off: number, len: number): Uint8Array =>
   new Uint8Array(dv.buffer, dv.byteOffset + off, len).slice();
@@ -76,6 +82,8 @@ export function parseInit(dv: DataView, off: number, len: number, limit: number)
     families: undefined,
     extensions: EMPTY,
     unrecognized: [],
+    unreported: 0,
+    droppedAddresses: 0,
     cookie: undefined,
   };
   if (info.rwnd < MIN_PEER_RWND)
@@ -142,11 +150,11 @@ function takeParam(dv: DataView, t: Tlv, info: InitInfo, limit: number): boolean
       return {
         error: cause(CAUSE_UNRESOLVABLE_ADDR, copy(dv, t.off, t.len)),
         text: 'a host name address is not supported',
-        section: '§3.3.2',
+        section: '§3.3.2.1.4',
       };
     default:
       // §3.2.1: the highest two bits say what to do with a parameter that is not known.
-      if ((t.type & 0x4000) !== 0) info.unrecognized.push(copy(dv, t.off, t.len));
+      if ((t.type & 0x4000) !== 0) report(info, copy(dv, t.off, t.len));
       return (t.type & 0x8000) !== 0;
   }
 }
@@ -159,9 +167,21 @@ function badLength(what: string): InitError {
   };
 }
 
+/** Bytes of unrecognized parameters that go back in one INIT ACK or ERROR: what fits beside the rest in a packet. */
+const MAX_REPORT = 1024;
+
+function report(info: InitInfo, param: Uint8Array): void {
+  let bytes = 0;
+  for (const u of info.unrecognized) bytes += u.length + 8;
+  if (bytes + param.length + 8 <= MAX_REPORT) info.unrecognized.push(param);
+  else info.unreported++;
+}
+
 function addAddress(info: InitInfo, a: InAddr, limit: number): void {
-  if (a.isMulticast || a.isBroadcast || a.isUnspecified || a.isV4Mapped) return;
-  if (info.addresses.length < limit && !info.addresses.some(b => b.equals(a))) info.addresses.push(a);
+  if (info.addresses.some(b => b.equals(a))) return;
+  if (info.addresses.length >= limit || a.isMulticast || a.isBroadcast || a.isUnspecified || a.isV4Mapped)
+    info.droppedAddresses++;
+  else info.addresses.push(a);
 }
 
 export interface InitFields {

@@ -39,7 +39,7 @@ import { queueControl } from './output.js';
 import type { Path } from './path.js';
 import { reason } from './reasons.js';
 import type { Sctp } from './sctp.js';
-import { handleCookieAck, handleCookieEcho, handleInit, handleInitAck } from './setup.js';
+import { associationOfInit, handleCookieAck, handleCookieEcho, handleInit, handleInitAck } from './setup.js';
 import { handleShutdown, handleShutdownAck, handleShutdownComplete } from './shutdown.js';
 import { cause, errorChunk, textBytes } from './wire.js';
 
@@ -191,18 +191,15 @@ function withoutAssociation(s: Sctp, p: PacketContext): void {
   const len = dv.getUint16(o + 2);
   if (type === INIT) {
     if (!initAlone(s, p, o, len)) return;
-    const ep = s.listenerFor(p.info.dst, p.dstPort);
+    // §5.1.2: an address that the INIT lists may name the association that its source does not.
+    const known = associationOfInit(s, dv, o, len, p.info.dst, p.dstPort, p.srcPort);
+    const ep = known?.endpoint ?? s.listenerFor(p.info.dst, p.dstPort);
     if (ep === undefined) outOfTheBlue(s, p);
-    else handleInit(s, undefined, ep, p, o, len);
+    else handleInit(s, known, ep, p, o, len);
     return;
   }
   if (type === COOKIE_ECHO && len >= 4 && o + len <= p.off + p.len) {
-    const ep = s.listenerFor(p.info.dst, p.dstPort);
-    if (ep === undefined) {
-      outOfTheBlue(s, p);
-      return;
-    }
-    const a = handleCookieEcho(s, undefined, ep, p, o, len);
+    const a = handleCookieEcho(s, undefined, s.listenerFor(p.info.dst, p.dstPort), p, o, len);
     // What was bundled behind the cookie belongs to the new association (§5.1 D).
     if (a !== undefined) chunks(s, a, p, o + pad4(len));
     return;

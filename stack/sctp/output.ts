@@ -7,7 +7,7 @@ import { MSEC } from '../kern/clock.js';
 import type { Association } from './association.js';
 import { CONTROL_LIMIT } from './association.js';
 import { CHUNK_RESEND, CHUNK_SENT } from './chunks.js';
-import { COOKIE_ACK, COOKIE_ECHO, CWR, DATA_HEADER, DATA_I, ECNE, pad4 } from './constants.js';
+import { COOKIE_ACK, COOKIE_ECHO, CWR, DATA_HEADER, DATA_I, ECNE, pad4, TSN_MAP_BITS } from './constants.js';
 import type { Path } from './path.js';
 import { choosePath } from './paths.js';
 import type { Sctp } from './sctp.js';
@@ -37,7 +37,7 @@ export function flushAssociation(s: Sctp, a: Association): void {
   sendControl(s, a);
   if (a.canSendData) {
     const before = b.packets;
-    if (a.resend > 0) resendData(s, a, cookie ? 1 : budget);
+    if (a.resend > 0) resendData(s, a, cookie ? 1 : budget, cookie);
     if (a.out.pending > 0) sendData(s, a, cookie ? 1 : budget - (b.packets - before), cookie);
   }
   b.close();
@@ -54,8 +54,7 @@ function sendCookie(s: Sctp, a: Association): boolean {
   const setup = a.setup;
   if (setup?.kind !== 'cookie-echoed' || !setup.sendCookie) return false;
   const chunk = new ByteWriter().chunk(COOKIE_ECHO, 0, w => w.bytes(setup.cookie)).take();
-  if (!s.builder.open(setup.path, false)) return false;
-  if (chunk.length > s.builder.room && !s.builder.allowFragmentation(chunk.length)) return false;
+  if (!openFor(s, setup.path, chunk.length, false)) return false;
   s.builder.write(chunk);
   setup.sendCookie = false;
   setup.sentAt = s.now;
@@ -111,26 +110,22 @@ function sendControl(s: Sctp, a: Association): void {
     queueControl(s, a, new ByteWriter().chunk(CWR, 0, w => w.u32(a.cwrTsn)).take());
   }
   if (a.control.length === 0) return;
-  for (const c of a.control) {
-    const p = c.path ?? a.current;
-    if (!b.open(p, false)) break;
-    if (c.bytes.length > b.room) {
-      b.close();
-      if (!b.open(p, false)) break;
-      if (c.bytes.length > b.room && !b.allowFragmentation(c.bytes.length)) continue;
-    }
+  let done = 0;
+  while (done < a.control.length) {
+    const c = a.control[done]!;
+    if (!openFor(s, c.path ?? a.current, c.bytes.length, false)) break; // no mbuf: later
     b.write(c.bytes);
-    p.lastUsed = s.now;
+    done++;
   }
-  a.control.length = 0;
+  if (done === a.control.length) a.control.length = 0;
+  else a.control.splice(0, done);
 }
 
 /** Retransmissions: chunks marked by T3 or fast retransmit, lowest TSN first (§6.3.3 E3, §7.2.4). */
-function resendData(s: Sctp, a: Association, budget: number): void {
+function resendData(s: Sctp, a: Association, budget: number, cookie: boolean): void {
   const b = s.builder;
   const chunks = s.chunks;
   const fast = a.fastRetransmitDue;
-  a.fastRetransmitDue = false;
   const frBurst = s.tunables.fr_maxburst === 0 ? Number.MAX_SAFE_INTEGER : s.tunables.fr_maxburst;
   const first = b.packets;
   let limit = fast ? Math.min(frBurst, budget) : budget;
@@ -138,7 +133,8 @@ function resendData(s: Sctp, a: Association, budget: number): void {
   for (let t = a.resendFrom as number; a.resend > 0 && tsnGe(a.nextTsn - 1, t); t = (t + 1) | 0) {
     const m = a.ring[t & a.ringMask]!;
     if (m === 0 || chunks.state[m] !== CHUNK_RESEND) continue;
-    const p = resendPath(a, a.paths[chunks.path[m]!]!);
+    const p = cookie ? b.openPath : resendPath(a, a.paths[chunks.path[m]!]!);
+    if (p === undefined) return;
     const len = chunks.len[m]!;
     const size = DATA_HEADER + pad4(len);
     const isOpen = b.openPath === p && !b.empty;
@@ -149,17 +145,30 @@ function resendData(s: Sctp, a: Association, budget: number): void {
       !(isOpen && size <= b.room && p.flight < p.cwnd + p.mtu)
     )
       return;
-    if (len > a.peerRwnd && a.flight > 0) return;
+    const probe = len > a.peerRwnd;
+    if (probe && a.flight > 0) return;
     if (b.packets - first >= limit && !(isOpen && size <= b.room)) return;
+    if (cookie && size > b.room) return; // one packet only until COOKIE ACK (§5.1 C)
     if (!openFor(s, p, size, a.resend > 1)) return;
+    a.fastRetransmitDue = false;
     a.resend--;
     if (tsnGe(t, a.resendFrom)) a.resendFrom = ((t + 1) | 0) as Tsn;
     s.stats.sctps_sendretransdata++;
     if (fast) s.stats.sctps_sendfastretrans++;
-    chunks.timed[m] = 0; // Karn
+    if (chunks.timed[m] === 1) {
+      chunks.timed[m] = 0; // Karn
+      a.paths[chunks.path[m]!]!.rttWanted = true;
+    }
+    if (probe) {
+      a.probing = true; // the window has closed over what was sent: this one asks whether it still is (§6.1 A)
+      s.stats.sctps_windowprobe++;
+    }
     putData(s, a, p, m, size);
+    if (fast && t === ((a.cumAcked + 1) | 0)) armT3(s, p); // §7.2.4 rule 4
     a.peerRwnd = Math.max(0, a.peerRwnd - len - s.tunables.peer_chkoh);
+    if (probe) return;
   }
+  a.fastRetransmitDue = false;
 }
 
 /** Where a retransmission goes: its path while that is usable, else the one new data takes. */
@@ -173,9 +182,14 @@ function sendData(s: Sctp, a: Association, budget: number, cookie: boolean): voi
   const chunks = s.chunks;
   const p = a.current;
   const first = b.packets;
+  // A window not used for an RTO and more shrinks before it is used again (§7.2.1).
+  if (p.flight === 0 && p.lastData > 0 && s.now - p.lastData >= p.rto)
+    a.cc.afterIdle(p, Math.floor((s.now - p.lastData) / p.rto));
   for (;;) {
     const m = a.scheduler.peek(a);
     if (m === 0) return;
+    // The peer keeps track of so many TSNs beyond the first one missing (facts part 7.19).
+    if (a.outstanding >= TSN_MAP_BITS - 1) return;
     const len = chunks.len[m]!;
     const size = DATA_HEADER + pad4(len);
     const fits = b.openPath === p && size <= b.room;
@@ -213,9 +227,12 @@ function sendData(s: Sctp, a: Association, budget: number, cookie: boolean): voi
   }
 }
 
-/** Nagle's rule (§6.1 E): a packet that is not full waits while data is in flight. */
+/**
+ * Nagle's rule (§6.1 E): a packet that is not full waits while data is in flight. The rest of a message that is under way
+ * does not: its beginning is of no use to the reader without it.
+ */
 function holdBack(a: Association, p: Path): boolean {
-  if (a.nodelay || a.flight === 0 || a.state !== 'ESTABLISHED') return false;
+  if (a.nodelay || a.flight === 0 || a.out.locked !== undefined || a.state !== 'ESTABLISHED') return false;
   return a.out.pendingBytes + a.out.pending * DATA_HEADER < p.chunkRoom - DATA_HEADER;
 }
 
@@ -229,9 +246,8 @@ function openFor(s: Sctp, p: Path, size: number, many: boolean): boolean {
     if (!b.open(p, many)) return false;
     if (size <= b.room) return true;
   }
-  if (b.allowFragmentation(size)) return true;
-  b.flush(); // the packet stood behind others in a train: begin a fresh mbuf
-  return b.open(p, false) && (size <= b.room || b.allowFragmentation(size));
+  // IP will have to fragment it (§6.9, §7.3): a packet and an mbuf of its own.
+  return b.openLarge(p, size);
 }
 
 /**
@@ -255,6 +271,9 @@ function putData(s: Sctp, a: Association, p: Path, m: number, size: number): voi
     pool.u8.copyWithin(o + DATA_HEADER, from, from + len);
   } else pool.copydata(m, 0, len, o + DATA_HEADER);
   b.carriesData();
+  // §8.3: a retransmission cannot measure the round trip, so it does not make the path busy.
+  if (chunks.sends[m] === 0) p.lastUsed = s.now;
+  p.lastData = s.now;
   chunks.state[m] = CHUNK_SENT;
   chunks.sends[m]!++;
   chunks.missing[m] = 0;
@@ -264,7 +283,6 @@ function putData(s: Sctp, a: Association, p: Path, m: number, size: number): voi
   p.flight += len;
   a.flight += len;
   a.flightChunks++;
-  p.lastUsed = s.now;
   s.stats.sctps_senddata++;
   if (!p.t3.pending) armT3(s, p);
 }

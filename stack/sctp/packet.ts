@@ -5,7 +5,9 @@
  * Common header (§3.1): source port 2 | destination port 2 | verification tag 4 | CRC32c 4.
  */
 
-import { CSUM_SCTP, HEADROOM, type Mbuf } from '../kern/mbuf.js';
+import { Callout } from '../kern/callout.js';
+import { MSEC } from '../kern/clock.js';
+import { CLUSTER_BYTES, CSUM_SCTP, HEADROOM, type Mbuf } from '../kern/mbuf.js';
 import { IFF_LOOPBACK } from '../net/ifnet.js';
 import type { InAddr } from '../netinet/in.js';
 import { IPPROTO_SCTP } from '../netinet/in.js';
@@ -16,15 +18,20 @@ import type { Sctp } from './sctp.js';
 
 /** ECT(0), RFC 3168 §5. */
 const ECT0 = 0x02;
+/** Time after which an empty mbuf pool is asked again. */
+const RETRY = 10 * MSEC;
 
 export class PacketBuilder {
   readonly #s: Sctp;
+  /** No mbuf was free: looks again soon, since there may be nothing else to wake the associations. */
+  readonly #retry: Callout;
   #path: Path | undefined;
   #m: Mbuf = 0;
   #start = 0; // first byte of the first packet in the mbuf
   #pkt = 0; // first byte of the packet being built
   #at = 0; // next byte to write
   #end = 0; // end of the packet's room
+  #limit = 0; // end of the mbuf's room, a multiple of 4 bytes from #start
   #isOpen = false;
   #segsz = 0;
   #count = 0; // closed packets in the mbuf
@@ -32,11 +39,15 @@ export class PacketBuilder {
   #trainSegments = 0;
   #df = true;
   #ect = false;
+  #ectBefore = false; // as it was before the open packet
   /** Packets closed since construction: the burst limit counts these. */
   packets = 0;
 
   constructor(s: Sctp) {
     this.#s = s;
+    this.#retry = new Callout(() => {
+      for (const a of s.associations()) s.markDirty(a);
+    });
   }
 
   /** The path of the open packet, or undefined. */
@@ -63,30 +74,39 @@ export class PacketBuilder {
     }
     if (this.#path !== p || this.#count === 0 || !this.#roomForAnother(p)) {
       this.flush();
-      if (!this.#begin(p, many)) return false;
+      if (!this.#begin(p, many, p.packetRoom)) return false;
     }
+    this.#header(p, p.packetRoom);
+    return true;
+  }
+
+  /**
+   * Opens a packet to carry one chunk larger than the path MTU, in an mbuf of its own; IP will fragment it (§7.3). False
+   * when there is no mbuf.
+   */
+  openLarge(p: Path, chunkBytes: number): boolean {
+    const need = COMMON_HEADER + chunkBytes;
+    this.flush();
+    if (!this.#begin(p, false, need)) return false;
+    this.#df = false;
+    this.#header(p, need);
+    if (chunkBytes <= this.room) return true;
+    this.close();
+    return false;
+  }
+
+  /** Writes the common header of a packet that may become `room` bytes long. */
+  #header(p: Path, room: number): void {
     const a = p.asoc;
     const dv = this.#s.stack.pool.dv;
     this.#pkt = this.#at;
-    this.#end = this.#pkt + p.packetRoom;
+    this.#end = Math.min(this.#pkt + room, this.#limit);
+    this.#ectBefore = this.#ect;
     dv.setUint32(this.#pkt, (a.localPort << 16) | a.peerPort);
     dv.setUint32(this.#pkt + 4, a.peerTag);
     dv.setUint32(this.#pkt + 8, 0);
     this.#at = this.#pkt + COMMON_HEADER;
     this.#isOpen = true;
-    return true;
-  }
-
-  /** Widens the open, empty packet to carry one chunk larger than the path MTU; IP will fragment it (§7.3). */
-  allowFragmentation(chunkBytes: number): boolean {
-    const pool = this.#s.stack.pool;
-    if (this.#count > 0) return false;
-    const need = COMMON_HEADER + chunkBytes;
-    if (this.#pkt + need > pool.base[this.#m]! + pool.size[this.#m]!) return false;
-    this.#end = this.#pkt + need;
-    this.#df = false;
-    this.#trainBytes = 0;
-    return true;
   }
 
   /** Takes n bytes (a multiple of 4, at most `room`) and returns where they start in the region. */
@@ -157,7 +177,7 @@ export class PacketBuilder {
     return this.#at - this.#start + p.packetRoom <= this.#trainBytes;
   }
 
-  #begin(p: Path, many: boolean): boolean {
+  #begin(p: Path, many: boolean, need: number): boolean {
     const s = this.#s;
     const pool = s.stack.pool;
     this.#trainBytes = 0;
@@ -169,16 +189,19 @@ export class PacketBuilder {
         this.#trainSegments = route.ifp.trainSegments;
       }
     }
-    const need = p.packetRoom;
     let m = this.#trainBytes > 0 ? pool.getJumbo() : 0;
     if (m === 0) {
       this.#trainBytes = 0;
       m = pool.get(need);
+      // No jumbo for a packet of a large path MTU: a smaller packet is better than none.
+      if (m === 0 && need > CLUSTER_BYTES - HEADROOM) m = pool.getCluster();
     }
-    if (m === 0) {
+    if (m === 0 || pool.size[m]! - HEADROOM < need) {
       s.stats.sctps_nomem++;
-      return false;
+      if (!this.#retry.pending) s.stack.callouts.reset(this.#retry, RETRY);
+      if (m === 0) return false;
     }
+    this.#limit = pool.base[m]! + HEADROOM + ((pool.size[m]! - HEADROOM) & ~3);
     this.#m = m;
     this.#path = p;
     this.#start = this.#at = pool.base[m]! + HEADROOM;
@@ -195,6 +218,7 @@ export class PacketBuilder {
     const from = this.#pkt;
     const old = this.#m;
     const ect = this.#ect;
+    this.#ect = this.#ectBefore; // a SACK in front of data is not marked for the data's sake
     const m = pool.getJumbo() || pool.get(size);
     if (m === 0) {
       this.#s.stats.sctps_nomem++;
@@ -216,6 +240,7 @@ export class PacketBuilder {
     this.#df = true;
     this.#ect = ect;
     this.#trainBytes = pool.size[m]! > 60000 ? trainBytes : 0;
+    this.#limit = pool.base[m]! + pool.size[m]!;
   }
 }
 

@@ -3,6 +3,7 @@
  * (RFC 9260 §3.3.1, §3.3.4, §6.2, §6.5, §6.6, §6.9).
  */
 
+import { CLUSTER_BYTES, SMALL_BYTES } from '../kern/mbuf.js';
 import { abortAssociation } from './abort.js';
 import { type Association, InStream } from './association.js';
 import {
@@ -10,6 +11,7 @@ import {
   CAUSE_NO_USER_DATA,
   CAUSE_OUT_OF_RESOURCE,
   CAUSE_PROTOCOL_VIOLATION,
+  CHUNK_OVERHEAD,
   DATA_B,
   DATA_E,
   DATA_HEADER,
@@ -73,6 +75,8 @@ export class TsnReceiver {
       );
       return false;
     }
+    if (!a.packetHasTsn || tsnLt(t, a.packetTsn)) a.packetTsn = t;
+    a.packetHasTsn = true;
     const flags = s.chunks.pool.u8[off + 1]!;
     if ((flags & DATA_I) !== 0) a.sackDue = true;
     if (from !== undefined) a.lastFrom = from;
@@ -135,15 +139,15 @@ export class TsnReceiver {
       );
       return false;
     }
-    const low =
-      n > 2048 - 1
-        ? chunks.pool.freeJumbos + chunks.pool.freeClusters
-        : n > 256
-          ? chunks.pool.freeClusters
-          : chunks.pool.freeSmall;
-    const m = low > RESERVE ? chunks.fromRegion(off + DATA_HEADER, n) : 0;
+    if (!whole && a.fragments.length > 0 && a.fragments[t & MASK] !== 0) {
+      s.stats.sctps_datadropmap++; // a fragment 4,096 TSNs ago still waits for the rest of its message
+      a.sackDue = true;
+      return true;
+    }
+    const m = this.#enough(n) ? chunks.fromRegion(off + DATA_HEADER, n) : 0;
     if (m === 0) {
       s.stats.sctps_datadropnobuf++;
+      a.sackDue = true; // tells that the window is closed: it is not the network that loses this
       return true;
     }
     chunks.tsn[m] = t;
@@ -161,6 +165,13 @@ export class TsnReceiver {
       return this.#complete(a, m);
     }
     return this.#fragment(a, m, t);
+  }
+
+  /** True when there are mbufs for n bytes, and enough left for the rest of the stack. */
+  #enough(n: number): boolean {
+    const pool = this.#s.chunks.pool;
+    if (n > CLUSTER_BYTES) return pool.freeClusters > RESERVE + n / CLUSTER_BYTES;
+    return pool.freeClusters > RESERVE || (n <= SMALL_BYTES && pool.freeSmall > RESERVE);
   }
 
   #behind(a: Association, sid: number, ssn: number): boolean {
@@ -337,7 +348,9 @@ export class TsnReceiver {
   #maybePartial(a: Association): boolean {
     const s = this.#s;
     const ep = a.endpoint;
-    if (a.pdActive || a.heldBytes < ep.rcvLimit >> 1) return true;
+    // With the overhead that the window counts too: small fragments fill it before their bytes fill half the buffer.
+    const held = a.heldBytes + a.heldChunks * CHUNK_OVERHEAD;
+    if (a.pdActive || (held < ep.rcvLimit >> 1 && a.heldChunks < TSN_MAP_BITS >> 1)) return true;
     const chunks = s.chunks;
     // The run that ends at the cumulative TSN is complete from its B on.
     let first = a.cumTsn as number;
@@ -378,6 +391,7 @@ export class TsnReceiver {
       if (
         chunks.sid[x] !== a.pdSid ||
         ((chunks.flags[x]! & DATA_U) === 0) !== a.pdOrdered ||
+        (a.pdOrdered && chunks.ssn[x] !== (a.inStreams[a.pdSid]?.nextSsn ?? 0)) ||
         (chunks.flags[x]! & DATA_B) !== 0
       ) {
         abortAssociation(
@@ -466,11 +480,12 @@ export class TsnReceiver {
   /** Room in the receive buffer now; may be negative. */
   #free(a: Association): number {
     const ep = a.endpoint;
-    return ep.rcvLimit - ep.rcvBytes - a.heldBytes - a.heldChunks * 256;
+    return ep.rcvLimit - ep.rcvBytes - a.heldBytes - (ep.rcv.count + a.heldChunks) * CHUNK_OVERHEAD;
   }
   /** The window to tell: 0 when it is silly (§6.2, RFC 1122 §4.2.3.3). */
   window(a: Association): number {
     const free = this.#free(a);
+    if (!this.#enough(SMALL_BYTES)) return 0;
     return free < RECEIVER_SWS && free < a.endpoint.rcvLimit >> 1 ? 0 : free;
   }
   /** The reader has made room: tell when it is worth a SACK (an eighth of the buffer). */
@@ -487,6 +502,7 @@ export class TsnReceiver {
   /** After the last chunk of a packet that carried DATA: is a SACK due now, or later (§6.2)? */
   afterPacket(a: Association): void {
     a.packetsSinceSack++;
+    a.packetHasTsn = false;
     if (a.sackDue || a.firstData || a.hasGap || a.hadGap || a.sackDelay === 0 || a.packetsSinceSack >= a.sackFreq) {
       a.firstData = false;
       a.hadGap = a.hasGap;

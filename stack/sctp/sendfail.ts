@@ -1,45 +1,56 @@
 /** Messages that will not be delivered: told to the user (RFC 6458 §6.1.4), then freed. */
 
 import type { Association } from './association.js';
-import { CHUNK_ACKED, CHUNK_SENT } from './chunks.js';
+import { CHUNK_ACKED, CHUNK_RESEND, CHUNK_SENT } from './chunks.js';
 import type { Sctp } from './sctp.js';
 import { tsnGt } from './types.js';
 
-/** Fails everything queued or outstanding on streams that `which` picks. */
-export function failQueued(s: Sctp, a: Association, which: (sid: number) => boolean): void {
+/** Fails everything outstanding and queued: the association ends, or begins anew (§5.2.4.1). */
+export function failQueued(s: Sctp, a: Association): void {
   const chunks = s.chunks;
-  const pool = chunks.pool;
   for (let t = (a.cumAcked + 1) | 0; tsnGt(a.nextTsn, t); t = (t + 1) | 0) {
     const at = t & a.ringMask;
     const m = a.ring[at]!;
-    if (m === 0 || !which(chunks.sid[m]!)) continue;
-    if (chunks.state[m] === CHUNK_SENT) {
-      const p = a.paths[chunks.path[m]!]!;
+    if (m === 0) continue;
+    const p = a.paths[chunks.path[m]!]!;
+    const state = chunks.state[m];
+    if (state === CHUNK_SENT) {
       p.flight -= chunks.len[m]!;
       a.flight -= chunks.len[m]!;
       a.flightChunks--;
-    }
-    if (chunks.state[m] !== CHUNK_ACKED) fail(s, a, m, true);
+    } else if (state === CHUNK_RESEND) a.resend--;
+    if (chunks.timed[m] === 1) p.rttWanted = true;
     a.ring[at] = 0;
-    a.queuedBytes -= chunks.len[m]!;
-    a.queuedChunks--;
-    pool.freem(m);
+    drop(s, a, m, state !== CHUNK_ACKED, true);
   }
+  failUnsent(s, a, () => true);
+}
+
+/**
+ * Fails what is queued on the streams that `which` picks and has no TSN yet. What has one stays: the peer must get every
+ * TSN.
+ */
+export function failUnsent(s: Sctp, a: Association, which: (sid: number) => boolean): void {
+  const chunks = s.chunks;
   for (const st of a.out.each()) {
     if (!which(st.sid)) continue;
-    for (let m = st.queue.shift(pool); m !== 0; m = st.queue.shift(pool)) {
+    for (let m = st.queue.shift(chunks.pool); m !== 0; m = st.queue.shift(chunks.pool)) {
       a.out.pending--;
       a.out.pendingBytes -= chunks.len[m]!;
-      a.queuedBytes -= chunks.len[m]!;
-      a.queuedChunks--;
-      fail(s, a, m, false);
-      pool.freem(m);
+      drop(s, a, m, true, false);
     }
   }
   a.out.dropEmpty();
 }
 
-function fail(s: Sctp, a: Association, m: number, sent: boolean): void {
+function drop(s: Sctp, a: Association, m: number, tell: boolean, sent: boolean): void {
+  if (tell) notify(s, a, m, sent);
+  a.queuedBytes -= s.chunks.len[m]!;
+  a.queuedChunks--;
+  s.chunks.pool.freem(m);
+}
+
+function notify(s: Sctp, a: Association, m: number, sent: boolean): void {
   if (!a.endpoint.subscribed.has('send-failed')) return;
   const chunks = s.chunks;
   const data = new Uint8Array(chunks.len[m]!);

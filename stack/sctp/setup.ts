@@ -4,8 +4,8 @@
 
 import { MSEC } from '../kern/clock.js';
 import { ECONNREFUSED } from '../kern/errno.js';
-import type { InAddr } from '../netinet/in.js';
-import { abortAssociation, endAssociation } from './abort.js';
+import { InAddr } from '../netinet/in.js';
+import { abortAssociation, endAssociation, endPartialDelivery } from './abort.js';
 import { Association } from './association.js';
 import { CHUNK_ACKED, CHUNK_RESEND, CHUNK_SENT } from './chunks.js';
 import { CC_MODULES, rfc9260 } from './congestion.js';
@@ -24,14 +24,17 @@ import {
   INIT_ACK,
   INIT_HEADER,
   MIN_RWND,
+  PARAM_IPV4,
+  PARAM_IPV6,
   PARAM_STATE_COOKIE,
   pad4,
   SHUTDOWN_ACK,
 } from './constants.js';
 import type { CookieFields } from './cookie.js';
 import { Endpoint } from './endpoint.js';
-import { buildInit, type InitInfo, parseInit } from './init.js';
+import { buildInit, type InitInfo, MAX_INIT, parseInit } from './init.js';
 import type { PacketContext } from './input.js';
+import { outOfTheBlue } from './ootb.js';
 import { queueControl } from './output.js';
 import { sendOnPath, sendPacket } from './packet.js';
 import type { Path } from './path.js';
@@ -39,11 +42,12 @@ import { addPath, confirmPath, findPath, listAddresses, startHeartbeats } from '
 import { reason, reasonText } from './reasons.js';
 import { resolveCookie } from './restart.js';
 import type { Sctp } from './sctp.js';
-import { failQueued } from './sendfail.js';
+import { failQueued, failUnsent } from './sendfail.js';
+import { startShutdown } from './shutdown.js';
 import { roundRobin } from './streams.js';
 import { ASSOC_TIMERS, armAutoclose, armT1, measureRtt } from './timers.js';
 import { type Tsn, tsn, tsnGt, type Vtag } from './types.js';
-import { ByteWriter, cause, errorChunk } from './wire.js';
+import { ByteWriter, cause, EMPTY, errorChunk, walkTlvs } from './wire.js';
 
 /** A new association on an endpoint, not yet in any table. */
 export function newAssociation(
@@ -64,7 +68,7 @@ export function startAssociation(s: Sctp, ep: Endpoint, addrs: readonly InAddr[]
   s.addAssociation(a);
   for (const addr of addrs) addPath(s, a, addr, ep.options.encapsPort);
   a.primary = a.current = a.paths[0]!;
-  confirmPath(s, a.primary, false);
+  for (const p of a.paths) confirmPath(s, p, false); // §5.4 rule 1: the user has named them
   a.state = 'COOKIE_WAIT';
   a.setup = { kind: 'cookie-wait', tries: 0, preservative: 0, timeoutNs: a.rtoInitial * MSEC, path: a.primary };
   sendInit(s, a);
@@ -113,6 +117,45 @@ function refuse(
   s.report(undefined, 'init-refused', reason(text, section), { from: p.info.src.toString(), port: p.dstPort });
 }
 
+/**
+ * The association that an INIT of `len` bytes at `o` belongs to by one of the addresses it lists (§5.1.2), if any. `dst` is
+ * our address that it was sent to.
+ */
+export function associationOfInit(
+  s: Sctp,
+  dv: DataView,
+  o: number,
+  len: number,
+  dst: InAddr,
+  localPort: number,
+  peerPort: number,
+): Association | undefined {
+  const addr = new InAddr();
+  let found: Association | undefined;
+  let left = s.tunables.max_held_addresses;
+  walkTlvs(dv, o + INIT_HEADER, o + len, t => {
+    if (t.type === PARAM_IPV4 && t.len === 8) addr.read4(dv, t.off + 4);
+    else if (t.type === PARAM_IPV6 && t.len === 20) addr.read6(dv, t.off + 4);
+    else return true;
+    found = s.byAddress(addr, dst, localPort, peerPort)?.asoc;
+    return found === undefined && --left > 0;
+  });
+  return found;
+}
+
+/**
+ * Which of the addresses that a peer lists are taken: those of the endpoint's family, and of the scope of the address that
+ * the peer was seen at (facts part 7.31): nobody outside can have a loopback address.
+ */
+function usableAddresses(ep: Endpoint, info: InitInfo, seen: InAddr): InAddr[] {
+  return info.addresses.filter(
+    x =>
+      (x.family === 6 ? ep.family === 6 : ep.family === 4 || !ep.v6only) &&
+      x.isLoopback === seen.isLoopback &&
+      (!x.isLinkLocal || seen.isLinkLocal),
+  );
+}
+
 /** INIT (§5.1 B; §5.2.1, §5.2.2 when an association exists). Tag, length and being alone have been checked. */
 export function handleInit(
   s: Sctp,
@@ -124,19 +167,25 @@ export function handleInit(
 ): void {
   const dv = s.stack.pool.dv;
   const tag = dv.getUint32(o + 4);
+  if (a?.state === 'SHUTDOWN_ACK_SENT') {
+    // §9.2: the peer thinks that we are gone; it learns that its end is not complete.
+    s.drop('sctps_unexpected', a);
+    queueControl(s, a, errorChunk(SHUTDOWN_ACK, 0, []), p.from);
+    return;
+  }
+  if (len > MAX_INIT) {
+    refuse(s, p, tag, [cause(CAUSE_OUT_OF_RESOURCE)], `an INIT of ${len} bytes is too large`, '§3.3.10.4');
+    return;
+  }
   const info = parseInit(dv, o, len, s.tunables.max_held_addresses);
   if ('error' in info) {
     s.stats.sctps_badparam++;
     refuse(s, p, tag, [info.error], info.text, info.section);
     return;
   }
+  if (info.unreported > 0) s.drop('sctps_unreported', a);
   if (a === undefined) {
     answerInit(s, ep, p, info, o, len, s.newTag(), tsn(s.stack.random.u32()), 0, 0);
-    return;
-  }
-  if (a.state === 'SHUTDOWN_ACK_SENT') {
-    // §9.2: the peer thinks that we are gone; it learns that its end is not complete.
-    queueControl(s, a, errorChunk(SHUTDOWN_ACK, 0, []), p.from);
     return;
   }
   if (p.from !== undefined && p.from.encapsPort !== p.info.udpSrc && a.state !== 'COOKIE_WAIT') {
@@ -144,7 +193,9 @@ export function handleInit(
     return;
   }
   if (a.state !== 'COOKIE_WAIT') {
-    const fresh = [p.info.src, ...info.addresses].filter(x => findPath(a, x) === undefined);
+    const fresh = [p.info.src, ...usableAddresses(a.endpoint, info, p.info.src)].filter(
+      x => findPath(a, x) === undefined,
+    );
     if (fresh.length > 0) {
       s.stats.sctps_restartnewaddr++;
       const w = new ByteWriter();
@@ -243,11 +294,11 @@ function answerInit(
 export function handleInitAck(s: Sctp, a: Association, p: PacketContext, o: number, len: number): void {
   const setup = a.setup;
   if (a.state !== 'COOKIE_WAIT' || setup?.kind !== 'cookie-wait') {
-    s.stats.sctps_unexpected++;
+    s.drop('sctps_unexpected', a); // §5.2.3
     return;
   }
   if (len < INIT_HEADER || o !== p.off + COMMON_HEADER || o + pad4(len) < p.off + p.len) {
-    s.stats.sctps_badinit++;
+    s.drop('sctps_badinit', a);
     return;
   }
   const dv = s.stack.pool.dv;
@@ -273,6 +324,13 @@ export function handleInitAck(s: Sctp, a: Association, p: PacketContext, o: numb
     );
     return;
   }
+  const rival = rivalOf(s, a, info, p);
+  if (rival !== undefined) {
+    s.drop('sctps_addrconflict', a);
+    fail(EMPTY, `the peer lists ${rival}, which belongs to another association`, '§5.1.2');
+    return;
+  }
+  if (info.unreported > 0) s.drop('sctps_unreported', a);
   if (setup.tries === 0 && setup.path.hbSentAt >= 0) measureRtt(setup.path, s.now - setup.path.hbSentAt);
   setup.path.hbSentAt = -1;
   s.stack.callouts.stop(a.t1);
@@ -302,6 +360,15 @@ export function handleInitAck(s: Sctp, a: Association, p: PacketContext, o: numb
   s.markDirty(a);
 }
 
+/** An address of the peer that is a path of another association between the same ports, if there is one. */
+function rivalOf(s: Sctp, a: Association, info: InitInfo, p: PacketContext): string | undefined {
+  for (const x of info.addresses) {
+    const path = s.byAddress(x, p.info.dst, p.dstPort, p.srcPort);
+    if (path !== undefined && path.asoc !== a) return x.toString();
+  }
+  return undefined;
+}
+
 function concat(parts: readonly Uint8Array[]): Uint8Array {
   const w = new ByteWriter();
   for (const x of parts) {
@@ -318,16 +385,14 @@ function applyPeer(s: Sctp, a: Association, info: InitInfo, src: InAddr, encapsP
   a.peerArwnd = info.rwnd;
   const asked = a.outStreamCount;
   a.outStreamCount = Math.min(asked, info.inStreams);
-  if (a.outStreamCount < asked) failQueued(s, a, sid => sid >= a.outStreamCount);
+  if (a.outStreamCount < asked) failUnsent(s, a, sid => sid >= a.outStreamCount);
   a.startReceiving(tsn(info.tsn), Math.min(a.endpoint.options.inStreams, info.outStreams));
   a.toldRwnd = ownRwnd(a.endpoint);
   const source = findPath(a, src) ?? addPath(s, a, src, encapsPort);
-  if (source !== undefined) source.encapsPort = encapsPort;
-  for (const x of info.addresses) {
-    if (findPath(a, x) !== undefined) continue;
-    if (a.endpoint.family === 4 && x.family === 6) continue;
-    addPath(s, a, x, encapsPort);
-  }
+  source.encapsPort = encapsPort;
+  const usable = usableAddresses(a.endpoint, info, src);
+  for (const x of usable) if (findPath(a, x) === undefined) addPath(s, a, x, encapsPort);
+  if (info.droppedAddresses > 0 || usable.length < info.addresses.length) s.drop('sctps_addrdropped', a);
   for (const path of a.paths) a.cc.init(path, info.rwnd, s.tunables);
 }
 
@@ -343,38 +408,44 @@ function listenerFull(ep: Endpoint): boolean {
 export function handleCookieEcho(
   s: Sctp,
   a: Association | undefined,
-  ep: Endpoint,
+  ep: Endpoint | undefined,
   p: PacketContext,
   o: number,
   len: number,
 ): Association | undefined {
   const c = s.cookies.open(s.stack.pool.u8.slice(o + 4, o + len));
-  if (c === undefined || c.localPort !== p.dstPort || c.peerPort !== p.srcPort || c.myTag !== p.tag) {
-    s.stats.sctps_badcookie++;
-    return undefined;
-  }
-  const stale = s.cookies.staleness(c);
-  if (stale === undefined) {
-    s.stats.sctps_badcookie++;
-    return undefined;
-  }
-  const action = a === undefined ? undefined : resolveCookie(c, a);
-  if (stale > 0 && action !== 'duplicate') {
-    // §5.1.5 rule 3, §5.2.4 rule 3.
-    s.stats.sctps_stalecookie++;
-    s.stats.sctps_errorsent++;
-    sendPacket(s, p.info.dst, p.info.src, p.dstPort, p.srcPort, c.peerTag, p.info.udpSrc, 0, [
-      errorChunk(ERROR, 0, [cause(CAUSE_STALE_COOKIE, new ByteWriter().u32(stale).take())]),
-    ]);
+  const stale = c === undefined ? undefined : s.cookies.staleness(c);
+  const fits = c !== undefined && c.localPort === p.dstPort && c.peerPort === p.srcPort && c.myTag === p.tag;
+  if (!fits || stale === undefined) {
+    if (a === undefined && ep === undefined) outOfTheBlue(s, p);
+    else s.drop('sctps_badcookie', a); // §5.1.5 rules 2 and 3
     return undefined;
   }
   const dv = new DataView(c.init.buffer, c.init.byteOffset, c.init.length);
   const info = parseInit(dv, 0, c.init.length, s.tunables.max_held_addresses);
   if ('error' in info) {
-    s.stats.sctps_badcookie++;
+    s.drop('sctps_badcookie', a);
     return undefined;
   }
-  if (a === undefined) return accept(s, ep, p, c, info);
+  // The cookie may come from an address that the association does not know: its INIT names the others (§5.1.2).
+  a ??=
+    s.byAddress(c.src, p.info.dst, c.localPort, c.peerPort)?.asoc ??
+    associationOfInit(s, dv, 0, c.init.length, p.info.dst, c.localPort, c.peerPort);
+  const action = a === undefined ? undefined : resolveCookie(c, a);
+  if (stale > 0 && action !== 'duplicate') {
+    // §5.1.5 rule 4, §5.2.4 rule 3.
+    s.drop('sctps_stalecookie', a);
+    s.stats.sctps_errorsent++;
+    sendPacket(s, p.info.dst, p.info.src, p.dstPort, p.srcPort, c.peerTag, p.info.udpSrc, 0, [
+      errorChunk(ERROR, 0, [cause(CAUSE_STALE_COOKIE, new ByteWriter().u32(Math.min(stale, 0xffffffff)).take())]),
+    ]);
+    return undefined;
+  }
+  if (a === undefined) {
+    if (ep !== undefined) return accept(s, ep, p, c, info);
+    outOfTheBlue(s, p);
+    return undefined;
+  }
   switch (action) {
     case 'restart':
       return restart(s, a, p, c, info);
@@ -388,7 +459,7 @@ export function handleCookieEcho(
       cookieAck(s, a, p);
       return a;
     default:
-      s.stats.sctps_discardcookie++;
+      s.drop('sctps_discardcookie', a);
       return undefined;
   }
 }
@@ -406,12 +477,13 @@ function accept(
   c: CookieFields,
   info: InitInfo,
 ): Association | undefined {
-  if (s.byTag(c.myTag) !== undefined) {
-    s.stats.sctps_discardcookie++;
+  // A tag in time-wait is that of an association that has ended: its cookie comes late, or is replayed.
+  if (s.byTag(c.myTag) !== undefined || s.inTimeWait(c.myTag)) {
+    s.drop('sctps_discardcookie');
     return undefined;
   }
   if (listenerFull(listener)) {
-    s.stats.sctps_listenfull++;
+    s.drop('sctps_listenfull');
     if (s.tunables.abort_at_limit === 1)
       refuse(s, p, c.peerTag, [cause(CAUSE_OUT_OF_RESOURCE)], 'the accept queue of the listener is full', '§5.1');
     return undefined;
@@ -456,21 +528,22 @@ function accept(
 /** Case A: the peer has restarted: the socket survives, everything else begins anew (§5.2.4.1). */
 function restart(s: Sctp, a: Association, p: PacketContext, c: CookieFields, info: InitInfo): Association | undefined {
   if (a.state === 'SHUTDOWN_ACK_SENT') {
+    // The SHUTDOWN ACK carries the old tag, which the restarted peer reflects (§8.5.1 E); the ERROR is for its new self.
+    s.drop('sctps_unexpected', a);
     s.stats.sctps_errorsent++;
     queueControl(s, a, errorChunk(SHUTDOWN_ACK, 0, []), p.from);
-    queueControl(s, a, errorChunk(ERROR, 0, [cause(CAUSE_COOKIE_IN_SHUTDOWN)]), p.from);
+    sendPacket(s, p.info.dst, p.info.src, p.dstPort, p.srcPort, c.peerTag, p.info.udpSrc, 0, [
+      errorChunk(ERROR, 0, [cause(CAUSE_COOKIE_IN_SHUTDOWN)]),
+    ]);
     return undefined;
   }
   s.stats.sctps_restartestab++;
-  failQueued(s, a, () => true);
+  failQueued(s, a);
+  endPartialDelivery(s, a);
   s.receiver.clear(a);
-  a.pdActive = false;
-  a.pdHead = 0;
   a.out.reset();
   resetSender(a, c.myTsn);
-  s.stack.callouts.stop(a.t2);
-  s.stack.callouts.stop(a.guard);
-  s.stack.callouts.stop(a.sackTimer);
+  for (const t of [a.t1, a.t2, a.guard, a.sackTimer]) s.stack.callouts.stop(t);
   for (const path of a.paths) {
     s.stack.callouts.stop(path.t3);
     path.flight = 0;
@@ -481,6 +554,11 @@ function restart(s: Sctp, a: Association, p: PacketContext, c: CookieFields, inf
   a.tieLocal = a.tiePeer = 0;
   a.control.length = 0;
   a.dups.length = 0;
+  a.ecneDue = a.cwrDue = false;
+  a.shutdownAgain = false;
+  a.dryReported = true;
+  a.packetsSinceSack = 0;
+  a.hadGap = false;
   a.sackDue = false;
   a.firstData = true;
   a.errors = 0;
@@ -488,14 +566,19 @@ function restart(s: Sctp, a: Association, p: PacketContext, c: CookieFields, inf
   const wasUp = a.established;
   applyPeer(s, a, info, c.src, c.encapsPort);
   a.ecn = c.ecn;
-  p.from = findPath(a, p.info.src);
+  const path = findPath(a, c.src);
+  if (path !== undefined) confirmPath(s, path, true); // the cookie has come back from there
+  p.from = findPath(a, p.info.src) ?? path;
   const why = reason('the peer has restarted the association', '§5.2.4.1');
   if (wasUp) {
+    const ep = a.endpoint;
     a.state = 'ESTABLISHED';
     a.closing = false;
-    s.notify(a.endpoint, assocChange(a, 'restart', why));
-    s.report(a, 'restart', why);
-    s.wake(a.endpoint);
+    ep.peerDone = false;
+    s.notify(ep, assocChange(a, 'restart', why));
+    s.report(a, 'restart', why, { peer: a.primary.addr.toString() });
+    s.wake(ep);
+    if (ep.gone || ep.cantSend) startShutdown(s, a); // our user wanted the end, and still does
   } else establish(s, a, 'passive');
   cookieAck(s, a, p);
   return a;
@@ -523,6 +606,13 @@ function collide(s: Sctp, a: Association, p: PacketContext, c: CookieFields, inf
   a.outStreamCount = Math.min(a.outStreamCount, c.outStreams);
   if (wasUp) {
     a.peerTag = info.tag as Vtag;
+    if (tsn(info.tsn) !== a.peerInitialTsn) {
+      // The peer has begun to count anew: what it sent before is not what will follow.
+      endPartialDelivery(s, a);
+      s.receiver.clear(a);
+      a.startReceiving(tsn(info.tsn), a.inStreamCount);
+    }
+    s.report(a, 'collision', reason('the peer uses the tag of its other INIT', '§5.2.4.2'));
   } else {
     applyPeer(s, a, info, c.src, c.encapsPort);
     a.ecn = c.ecn;
@@ -561,7 +651,7 @@ export function markOutstanding(s: Sctp, a: Association): void {
 export function handleCookieAck(s: Sctp, a: Association): void {
   const setup = a.setup;
   if (a.state !== 'COOKIE_ECHOED' || setup?.kind !== 'cookie-echoed') {
-    s.stats.sctps_unexpected++;
+    s.drop('sctps_unexpected', a); // §5.2.5
     return;
   }
   s.stack.callouts.stop(a.t1);
@@ -612,7 +702,7 @@ function establish(s: Sctp, a: Association, role: 'active' | 'passive'): void {
     role,
   });
   s.wake(ep);
-  if (ep.gone || a.closing) a.state = 'SHUTDOWN_PENDING';
+  if (ep.gone || a.closing) startShutdown(s, a);
   s.markDirty(a);
 }
 

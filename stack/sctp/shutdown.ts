@@ -5,12 +5,13 @@ import { abortAssociation, endAssociation } from './abort.js';
 import { acknowledgeUpTo } from './acknowledge.js';
 import type { Association } from './association.js';
 import { CAUSE_PROTOCOL_VIOLATION, SHUTDOWN, SHUTDOWN_ACK, SHUTDOWN_COMPLETE } from './constants.js';
+import type { PacketContext } from './input.js';
 import { markImmediate } from './output.js';
 import { sendOnPath } from './packet.js';
 import { reason } from './reasons.js';
 import type { Sctp } from './sctp.js';
 import { armT2 } from './timers.js';
-import { tsnGe, tsnLt } from './types.js';
+import { tsnGe, tsnGt } from './types.js';
 import { ByteWriter, cause, errorChunk, textBytes } from './wire.js';
 
 /** The user wants the end: data queued still goes, then SHUTDOWN. */
@@ -74,11 +75,11 @@ export function sendShutdownAck(s: Sctp, a: Association): void {
 /** SHUTDOWN from the peer: it acknowledges, and no new data is taken from the user (§9.2). */
 export function handleShutdown(s: Sctp, a: Association, o: number, len: number): void {
   if (len !== 8) {
-    s.stats.sctps_badchunklen++;
+    s.drop('sctps_badchunklen', a);
     return;
   }
   if (a.state === 'COOKIE_WAIT' || a.state === 'COOKIE_ECHOED') {
-    s.stats.sctps_unexpected++; // §9.2: discarded
+    s.drop('sctps_unexpected', a); // §9.2: discarded
     return;
   }
   const cum = s.stack.pool.dv.getInt32(o + 4);
@@ -91,13 +92,20 @@ export function handleShutdown(s: Sctp, a: Association, o: number, len: number):
     );
     return;
   }
-  if (a.state === 'SHUTDOWN_ACK_SENT') return; // T2 runs
-  if (!tsnLt(cum, a.cumAcked)) acknowledgeUpTo(s, a, cum);
+  if (a.state === 'SHUTDOWN_ACK_SENT') {
+    sendShutdownAck(s, a); // ours was lost, or is still under way
+    return;
+  }
+  if (tsnGt(cum, a.cumAcked)) {
+    acknowledgeUpTo(s, a, cum);
+    a.errors = 0; // §8.1
+  }
   const ep = a.endpoint;
   switch (a.state) {
     case 'ESTABLISHED':
     case 'SHUTDOWN_PENDING':
-      if (a.heldChunks > 0 && a.hasGap) {
+      // A peer that shuts down has had everything acknowledged: nothing of it can be missing or wait for more here.
+      if (a.hasGap || (a.heldChunks > 0 && !ep.cantReceive)) {
         abortAssociation(
           s,
           a,
@@ -120,6 +128,7 @@ export function handleShutdown(s: Sctp, a: Association, o: number, len: number):
       a.state = 'SHUTDOWN_ACK_SENT';
       if (ep.style === 'one-to-one') ep.peerDone = true;
       s.notify(ep, { type: 'shutdown', assocId: a.id });
+      s.report(a, 'shutdown-received', reason('both sides want to end the association', '§9.2'));
       sendShutdownAck(s, a);
       break;
   }
@@ -127,12 +136,12 @@ export function handleShutdown(s: Sctp, a: Association, o: number, len: number):
 }
 
 /** SHUTDOWN ACK: we are done; SHUTDOWN COMPLETE goes out. */
-export function handleShutdownAck(s: Sctp, a: Association): void {
+export function handleShutdownAck(s: Sctp, a: Association, ctx: PacketContext): void {
   if (a.state !== 'SHUTDOWN_SENT' && a.state !== 'SHUTDOWN_ACK_SENT') {
-    s.stats.sctps_unexpected++;
+    s.drop('sctps_unexpected', a);
     return;
   }
-  const p = a.shutdownPath ?? a.current;
+  const p = ctx.from ?? a.shutdownPath ?? a.current; // §6.4: answers go back to where they were caused
   sendOnPath(s, p, a.peerTag, [errorChunk(SHUTDOWN_COMPLETE, 0, [])]);
   endAssociation(s, a, 'shutdown-comp', 0, reason('both sides have shut down', '§9.2'));
 }
@@ -140,7 +149,7 @@ export function handleShutdownAck(s: Sctp, a: Association): void {
 /** SHUTDOWN COMPLETE: only expected in SHUTDOWN-ACK-SENT. */
 export function handleShutdownComplete(s: Sctp, a: Association): void {
   if (a.state !== 'SHUTDOWN_ACK_SENT') {
-    s.stats.sctps_unexpected++;
+    s.drop('sctps_unexpected', a);
     return;
   }
   endAssociation(s, a, 'shutdown-comp', 0, reason('both sides have shut down', '§9.2'));

@@ -49,7 +49,7 @@ export const COUNTERS = {
   sctps_discardcookie: 'COOKIE ECHOs discarded by the restart table (§5.2.4)',
   sctps_listenfull: 'COOKIE ECHOs dropped: accept queue full',
   sctps_addrconflict: 'set-ups refused: an address of the peer belongs to another association',
-  sctps_addrdropped: "addresses of a peer not taken: too many, or of a scope or family that is no use here",
+  sctps_addrdropped: 'addresses of a peer not taken: too many, or of a scope or family that is no use here',
   sctps_unreported: 'unrecognized parameters not reported back: too large together',
   sctps_notedropped: 'notifications dropped: too many wait in the socket, or no mbuf',
   sctps_restartnewaddr: 'INITs refused: restart with new addresses (§5.2.2)',

@@ -40,7 +40,7 @@ import { InAddr } from '../netinet/in.js';
 import { abortAssociation, endAssociation, releaseEndpoint, userAbort } from './abort.js';
 import { SCTP_ABORT, SCTP_EOF, SCTP_SACK_IMMEDIATELY, SCTP_UNORDERED } from './api.js';
 import type { Association } from './association.js';
-import { CAUSE_OUT_OF_RESOURCE, DATA_B, DATA_E, DATA_HEADER, DATA_I, DATA_U } from './constants.js';
+import { CAUSE_OUT_OF_RESOURCE, CAUSE_USER_ABORT, DATA_B, DATA_E, DATA_HEADER, DATA_I, DATA_U } from './constants.js';
 import { Endpoint } from './endpoint.js';
 import { getOption, setOption } from './options.js';
 import { findPath, ownAddresses } from './paths.js';
@@ -48,7 +48,7 @@ import { reason } from './reasons.js';
 import type { Sctp } from './sctp.js';
 import { startAssociation } from './setup.js';
 import { startShutdown } from './shutdown.js';
-import { cause } from './wire.js';
+import { cause, EMPTY } from './wire.js';
 
 /** Ports given out when none was asked for (RFC 6335 §6). */
 const EPHEMERAL_FIRST = 49152;
@@ -84,7 +84,7 @@ export function sctpUsrreqs(s: Sctp): Usrreqs {
     writable: so => {
       const ep = endpointOf(so);
       if (so.error !== 0 || ep.ended) return true;
-      return ep.style === 'one-to-many' || (ep.only !== undefined && ep.only.established && room(ep, ep.only) > 0);
+      return ep.style === 'one-to-many' || (ep.only?.established === true && room(ep, ep.only) > 0);
     },
     space: so => {
       const ep = endpointOf(so);
@@ -121,18 +121,23 @@ function conflicts(s: Sctp, ep: Endpoint, port: number, addrs: readonly InAddr[]
   return false;
 }
 
-function bind(s: Sctp, ep: Endpoint, addrs: readonly SockAddr[]): number {
+const isPort = (n: number): boolean => Number.isInteger(n) && n >= 0 && n <= 65535;
+/** An IPv4 address written as IPv6 is the IPv4 address. */
+const unmapped = (a: InAddr): InAddr => (a.isV4Mapped ? new InAddr(4, 0, 0, 0xffff, a.w3) : a);
+
+/** Binds to addresses of one port; unspecified = all of ours. SCTP_BINDX_ADD_ADDR of an unbound socket comes here too. */
+export function bind(s: Sctp, ep: Endpoint, addrs: readonly SockAddr[]): number {
   if (ep.port !== 0 || addrs.length === 0) return -EINVAL;
   const port = addrs[0]!.port;
-  if (port < 0 || port > 65535 || addrs.some(x => x.port !== port)) return -EINVAL;
+  if (!isPort(port) || addrs.some(x => x.port !== port)) return -EINVAL;
   const wanted: InAddr[] = [];
   for (const { addr } of addrs) {
     if (addr.isUnspecified) {
       if (addrs.length > 1) return -EINVAL;
       continue;
     }
+    const a = unmapped(addr);
     if (ep.family === 4 && addr.family === 6) return -EAFNOSUPPORT;
-    const a = addr.isV4Mapped ? new InAddr(4, 0, 0, 0xffff, addr.w3) : addr;
     if (s.stack.interfaces.ownerOf(a) === undefined) return -EADDRNOTAVAIL;
     wanted.push(a.clone());
   }
@@ -157,7 +162,8 @@ function take(s: Sctp, ep: Endpoint, port: number, addrs: readonly InAddr[]): nu
 
 /** backlog 0 on a one-to-many socket turns listening off (RFC 6458 §3.1.3). */
 function listen(s: Sctp, ep: Endpoint, backlog: number): number {
-  if (ep.style === 'one-to-one' && (ep.connected || ep.asocs.size > 0)) return -EINVAL;
+  if (ep.style === 'one-to-one' && (ep.accepted || ep.only?.established)) return -EADDRINUSE;
+  if (ep.style === 'one-to-one' && ep.connected) return -EINVAL;
   if (ep.port === 0) {
     const e = take(s, ep, 0, []);
     if (e < 0) return e;
@@ -179,13 +185,18 @@ function connect(s: Sctp, ep: Endpoint, addrs: readonly SockAddr[]): number {
 /** Starts an association to a peer's addresses, or -errno. */
 function begin(s: Sctp, ep: Endpoint, addrs: readonly SockAddr[]): Association | number {
   const port = addrs[0]!.port;
-  if (port <= 0 || port > 65535 || addrs.some(x => x.port !== port)) return -EINVAL;
+  if (!isPort(port) || port === 0 || addrs.some(x => x.port !== port)) return -EINVAL;
   const list: InAddr[] = [];
   for (const { addr } of addrs) {
-    const a = addr.isV4Mapped ? new InAddr(4, 0, 0, 0xffff, addr.w3) : addr;
+    const a = unmapped(addr);
     if (ep.family === 4 && a.family === 6) return -EAFNOSUPPORT;
     if (a.isMulticast || a.isBroadcast || a.isUnspecified) return -EINVAL;
     if (!list.some(b => b.equals(a))) list.push(a);
+  }
+  if (ep.options.encapsPort !== 0 && s.tunnelPort === 0) {
+    if (ep.so !== undefined)
+      ep.so.errorReason = 'SCTP in UDP is asked for, but net.inet.sctp.udp_tunneling_port is 0 (RFC 6951 §5.1)';
+    return -EHOSTUNREACH;
   }
   const own = ownAddresses(s, ep);
   if (!list.some(d => own.some(o => o.addr.family === d.family) && s.stack.routes.lookup(d) !== undefined))
@@ -195,8 +206,7 @@ function begin(s: Sctp, ep: Endpoint, addrs: readonly SockAddr[]): Association |
     if (e < 0) return e;
   }
   for (const a of ep.asocs.values())
-    if (a.peerPort === port && list.some(d => findPath(a, d) !== undefined))
-      return a.established ? -EISCONN : -EALREADY;
+    if (a.peerPort === port && list.some(d => findPath(a, d) !== undefined)) return -EALREADY;
   ep.connected = true;
   return startAssociation(s, ep, list, port);
 }
@@ -218,7 +228,8 @@ function lookup(ep: Endpoint, to: SockAddr | undefined, info: SendInfo): Associa
   if (ep.style === 'one-to-one') return ep.only;
   if (info.assocId > 2) return ep.find(info.assocId);
   if (to === undefined) return undefined;
-  for (const a of ep.asocs.values()) if (a.peerPort === to.port && findPath(a, to.addr) !== undefined) return a;
+  const addr = unmapped(to.addr);
+  for (const a of ep.asocs.values()) if (a.peerPort === to.port && findPath(a, addr) !== undefined) return a;
   return undefined;
 }
 
@@ -233,6 +244,7 @@ function send(
   _flags: number,
 ): number {
   const so = ep.so;
+  if (!inside(data, off, len)) return -EINVAL;
   if (so !== undefined && so.error !== 0) return -so.takeError();
   if (ep.listening && ep.style === 'one-to-one') return -EINVAL;
   const info = given ?? ep.defaultSend;
@@ -250,11 +262,12 @@ function send(
     a = begun;
   }
   if ((info.flags & SCTP_ABORT) !== 0) {
+    if (!a.established) return -EINVAL; // it has to be up first; close does it before
     if (len > 1448) return -EMSGSIZE;
     userAbort(s, a, data.subarray(off, off + len));
     return len;
   }
-  if (a.closing) return -EPIPE;
+  if (a.closing) return ep.style === 'one-to-one' ? -EPIPE : -ECONNRESET;
   if (len > 0) {
     const e = queueMessage(s, ep, a, data, off, len, info);
     if (e < 0) return e;
@@ -262,6 +275,10 @@ function send(
   if ((info.flags & SCTP_EOF) !== 0) startShutdown(s, a);
   return len;
 }
+
+/** True when [off, off + len) lies in the bytes. */
+const inside = (bytes: Uint8Array, off: number, len: number): boolean =>
+  Number.isInteger(off) && Number.isInteger(len) && off >= 0 && len >= 0 && off + len <= bytes.length;
 
 /** Largest payload of one DATA chunk: the smallest path MTU, or what the user set (SCTP_MAXSEG). */
 export function fragmentationPoint(a: Association): number {
@@ -284,7 +301,7 @@ function queueMessage(
   len: number,
   info: SendInfo,
 ): number {
-  if (info.sid >= (a.established ? a.outStreamCount : ep.options.outStreams)) return -EINVAL;
+  if (info.sid >>> 0 !== info.sid || info.sid >= a.outStreamCount) return -EINVAL;
   if (len > ep.sndLimit) return -EMSGSIZE;
   const point = fragmentationPoint(a);
   if (ep.options.disableFragments && len > point) return -EMSGSIZE;
@@ -360,6 +377,7 @@ function recv(s: Sctp, ep: Endpoint, buf: Uint8Array, off: number, len: number, 
   const c = s.chunks;
   info.msgFlags = 0;
   info.notification = undefined;
+  if (!inside(buf, off, len)) return -EINVAL;
   const m = ep.rcv.head;
   if (m === 0) {
     const so = ep.so;
@@ -460,7 +478,6 @@ function shutdown(s: Sctp, ep: Endpoint, how: number): number {
   if (how !== SHUT_WR) {
     ep.cantReceive = true;
     ep.clearReceive(s.chunks);
-    if (a !== undefined) a.deliveredBytes = 0;
   }
   if (how !== SHUT_RD && !ep.cantSend) {
     ep.cantSend = true;
@@ -492,8 +509,9 @@ function close(s: Sctp, ep: Endpoint): number {
     if (a.state === 'COOKIE_WAIT' && a.queuedBytes === 0)
       endAssociation(s, a, 'cant-start', 0, reason('the socket was closed while connecting', '§9.1'));
     else if (abort) {
-      if (unread) abortAssociation(s, a, [], reason('the socket was closed with unread data', '§9.1'));
-      else userAbort(s, a, new Uint8Array(0));
+      if (unread)
+        abortAssociation(s, a, [cause(CAUSE_USER_ABORT)], reason('the socket was closed with unread data', '§9.1'));
+      else userAbort(s, a, EMPTY);
     } else startShutdown(s, a);
   }
   ep.clearReceive(s.chunks);
