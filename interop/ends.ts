@@ -201,7 +201,9 @@ const NEVER = [
  * Call it in `finally`, so with `failed` set it checks nothing and lets the test's own error stand.
  */
 export async function closeClean(host: Appliance): Promise<void> {
-  const { sctp = {} } = host.counters();
+  const all = host.counters();
+  const { sctp = {} } = all;
+  if (process.env.INTEROP_STATS) console.log(JSON.stringify(all, (_k, v) => (v === 0 ? undefined : v), 1));
   await host.close();
   const moved = NEVER.filter(name => (sctp[name] ?? 0) !== 0).map(name => `${name}=${sctp[name]}`);
   const { small, cluster, jumbo } = host.stack.pool.inUse;
