@@ -221,7 +221,7 @@ export class Appliance {
       scratchOffset: at + align(ringBytes()),
       random: this.stack.random,
       ...(mac === undefined ? {} : { mac }),
-      ...(moderated && this.#live !== undefined ? { timer: new NanoCoalescingTimer() } : {}),
+      ...(moderated && this.#live !== undefined ? { newTimer: () => new NanoCoalescingTimer() } : {}),
       wake: this.#wake,
     });
     try {
@@ -569,6 +569,9 @@ export class Appliance {
       this.#live.asleep = false;
       this.#live.now = systemNow();
     }
+    // What is still shutting down with a peer that does not answer gets its ABORT now.
+    this.sctp()?.abortAll('the appliance was closed');
+    this.stack.protocols.flush();
     for (const k of [...this.stack.kexts.list()].reverse()) this.stack.kexts.unload(k.identifier);
     this.#closed = true;
     if (this.#immediate !== undefined) clearImmediate(this.#immediate);

@@ -10,6 +10,9 @@ import { fileURLToPath } from 'node:url';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const require = createRequire(import.meta.url);
 
+// `npx nke` in a checkout links the package into npx's own cache and runs `prepare` again: what is built is good enough.
+if (process.env.npm_command === 'exec' && existsSync(join(root, 'dist', 'nke.js'))) process.exit(0);
+
 /** Runs a Node script with arguments, inheriting the terminal. Returns its exit status. */
 function node(script, args, cwd = root) {
   return spawnSync(process.execPath, [script, ...args], { cwd, stdio: 'inherit' }).status ?? 1;

@@ -30,7 +30,12 @@ export class CounterRegistry {
   /** A copy of every group. */
   snapshot(): Record<string, Counters> {
     const out: Record<string, Counters> = {};
-    for (const [name, record] of this.#groups) out[name] = { ...record };
+    for (const [name, record] of this.#groups) {
+      const copy: Counters = {};
+      // Inherited ones too: a decorator's counters continue those of what it decorates.
+      for (const key in record) copy[key] = record[key]!;
+      out[name] = copy;
+    }
     return out;
   }
   /** What has changed since a snapshot, zero differences left out; a group that is new counts from zero. */

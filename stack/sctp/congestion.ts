@@ -35,10 +35,12 @@ export const rfc9260: CongestionControl = {
   init(p, peerRwnd, t) {
     p.cwnd = initialWindow(p, t);
     p.ssthresh = Math.max(peerRwnd, 2 * p.mtu);
+    p.ssthreshOpen = true;
     p.partialBytesAcked = 0;
   },
-  afterSack(_a, p, advanced, t) {
+  afterSack(a, p, advanced, t) {
     if (p.netAck === 0 || p.inFastRecovery) return;
+    if (p.ssthreshOpen && a.peerArwnd > p.ssthresh) p.ssthresh = a.peerArwnd;
     const full = p.flightBefore >= p.cwnd;
     if (p.cwnd <= p.ssthresh) {
       // Slow start, §7.2.1: only when the window was in full use and the cumulative TSN moves.
@@ -57,16 +59,19 @@ export const rfc9260: CongestionControl = {
     if (max > 0 && p.cwnd > max) p.cwnd = max;
   },
   afterFastRetransmit(p) {
+    p.ssthreshOpen = false;
     p.ssthresh = Math.max(p.cwnd >> 1, 4 * p.mtu); // §7.2.3
     p.cwnd = p.ssthresh;
     p.partialBytesAcked = 0;
   },
   afterTimeout(p) {
+    p.ssthreshOpen = false;
     p.ssthresh = Math.max(p.cwnd >> 1, 4 * p.mtu); // §7.2.3
     p.cwnd = p.mtu;
     p.partialBytesAcked = 0;
   },
   afterEcnEcho(p) {
+    p.ssthreshOpen = false;
     p.ssthresh = Math.max(p.cwnd >> 1, 4 * p.mtu); // as for a loss (RFC 4960 appendix A), so §7.2.3
     p.cwnd = Math.min(p.cwnd, p.ssthresh);
     p.partialBytesAcked = 0;
@@ -75,6 +80,7 @@ export const rfc9260: CongestionControl = {
     // §7.2.1: max(cwnd / 2, 4 PMDCS) once per RTO, after ssthresh was set to what had been reached.
     const floor = 4 * p.mtu;
     if (p.cwnd <= floor) return;
+    p.ssthreshOpen = false;
     p.ssthresh = p.cwnd;
     for (let i = 0; i < rtos && p.cwnd > floor; i++) p.cwnd = Math.max(p.cwnd >> 1, floor);
     p.partialBytesAcked = 0;

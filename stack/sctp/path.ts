@@ -39,6 +39,8 @@ export class Path {
   // Congestion control, §7.2 (bytes).
   cwnd = 0;
   ssthresh = 0;
+  /** No congestion was seen yet: ssthresh follows the peer's window, which may be tuning itself to the path (§7.2.1). */
+  ssthreshOpen = true;
   partialBytesAcked = 0;
   flight = 0;
   /** Fast recovery: no second reduction until this TSN is acknowledged (§7.2.4). */

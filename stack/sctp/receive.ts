@@ -497,6 +497,7 @@ export class TsnReceiver {
     s.stats.sctps_windowupdate++;
     a.sackDue = true;
     s.markDirty(a);
+    s.stack.kick(); // a reader outside the loop: nothing else may be under way that would send this soon
   }
 
   /** After the last chunk of a packet that carried DATA: is a SACK due now, or later (§6.2)? */

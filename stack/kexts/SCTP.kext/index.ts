@@ -9,12 +9,16 @@ import { type Kext, type KextManifest, KPI_IDENTIFIER } from '../../kern/kext.js
 import type { Mbuf } from '../../kern/mbuf.js';
 import { AF_INET, AF_INET6, type Protosw, SOCK_SEQPACKET, SOCK_STREAM } from '../../kern/protosw.js';
 import { IPPROTO_SCTP } from '../../netinet/in.js';
+import { abortAssociation } from '../../sctp/abort.js';
 import type { AssocStatus, PathInfo } from '../../sctp/api.js';
+import { CAUSE_USER_ABORT } from '../../sctp/constants.js';
 import { crc32c as tableCrc32c } from '../../sctp/crc32c.js';
 import { assocStatus, pathInfo } from '../../sctp/options.js';
+import { reason } from '../../sctp/reasons.js';
 import { type Crc32c, Sctp } from '../../sctp/sctp.js';
 import { TUNABLES, type Tunables } from '../../sctp/tunables.js';
 import { sctpUsrreqs } from '../../sctp/usrreq.js';
+import { cause, textBytes } from '../../sctp/wire.js';
 import type { Stack } from '../../stack.js';
 
 export const SCTP_KEXT = 'org.nke.SCTP';
@@ -46,6 +50,8 @@ export interface SctpKext extends Kext {
   associations(): AssocListing[];
   /** The protocol's own state, for tests and debuggers; undefined while not loaded. */
   readonly sctp: Sctp | undefined;
+  /** Ends every association by ABORT at once, for an appliance that is closed; its reason is told to both sides. */
+  abortAll(why: string): void;
   /** Listening endpoints: port and addresses (empty = any). */
   listeners(): { port: number; style: string; addresses: string[] }[];
 }
@@ -141,6 +147,10 @@ export function sctpKext(options: SctpKextOptions = {}): SctpKext {
       if (sctp !== undefined && sctp.endpoints.size > 0) return -EBUSY;
       withdraw();
       return 0;
+    },
+    abortAll: why => {
+      if (sctp === undefined) return;
+      for (const a of [...sctp.associations()]) abortAssociation(sctp, a, [cause(CAUSE_USER_ABORT, textBytes(why))], reason(why, '§9.1'));
     },
     references: () =>
       sctp === undefined
