@@ -66,7 +66,9 @@ function process(s: Sctp, a: Association, off: number, cum: number, gaps: number
   beginAck(a);
   const advanced = cum !== a.cumAcked;
   if (advanced) takeCumulative(s, a, cum);
-  const recovery = gaps > 0 ? takeGaps(s, a, off, cum, gaps, advanced) : (clearRevoked(s, a, cum), false);
+  let recovery = false;
+  if (gaps > 0) recovery = takeGaps(s, a, off, cum, gaps, advanced);
+  else clearRevoked(s, a, cum);
   creditPaths(s, a, cum, advanced);
   if (recovery) enterFastRecovery(s, a);
   restartT3(s, a);

@@ -141,6 +141,8 @@ export class Association {
   ecneTsn = 0;
   ecneDue = false;
   fastRetransmitDue = false;
+  /** T3 has just expired: one packet goes now, the rest as SACKs come (§6.3.3 E3). */
+  timedOut = false;
   /** COOKIE ACK is due, to this path; it goes before everything else (§5.1 D). */
   cookieAckPath: Path | undefined;
   dryReported = true;

@@ -5,12 +5,13 @@
 
 import assert from 'node:assert/strict';
 import { CSUM_L3_OK, CSUM_L4_OK, CSUM_SCTP_OK } from '../kern/mbuf.js';
-import type { Socket } from '../kern/socket.js';
+import { IpInfo } from '../kern/protosw.js';
+import type { SendInfo, Socket } from '../kern/socket.js';
 import type { NotificationType } from './api.js';
 import type { Association } from './association.js';
 import { COMMON_HEADER, DATA, ECNE, pad4, SACK } from './constants.js';
 import type { Endpoint } from './endpoint.js';
-import { type PairOptions, SctpPair } from './harness.js';
+import { check, type PairOptions, SctpPair, sendInfo } from './harness.js';
 import { checkInvariants } from './invariants.js';
 import type { Sctp } from './sctp.js';
 import { ByteWriter } from './wire.js';
@@ -43,13 +44,16 @@ export class Puppet {
   readonly first: number;
   readonly peerFirst: number;
 
-  constructor(options: PairOptions & { readonly tune?: (so: Socket) => void; readonly events?: readonly NotificationType[] } = {}) {
+  constructor(
+    options: PairOptions & { readonly tune?: (so: Socket) => void; readonly events?: readonly NotificationType[] } = {},
+  ) {
     const pair = (this.pair = new SctpPair({ pool: { small: 512, cluster: 1024, jumbo: 8 }, ...options }));
     const [c] = pair.connect(options.events ?? [], options.tune);
     pair.net.run(1e9); // heartbeats confirm the other paths
     this.so = c;
     this.s = pair.kexts[0].sctp!;
     this.a = (c.pcb as Endpoint).only!;
+    this.a.nodelay = true;
     this.first = this.a.nextTsn;
     this.peerFirst = (this.a.cumTsn + 1) | 0;
     for (const [i, l] of pair.links.entries()) {
@@ -98,9 +102,10 @@ export class Puppet {
     checkInvariants(this.s);
     return this;
   }
-  send(bytes: number, over: Partial<Parameters<Socket['send']>[4]> = {}): number {
-    const info = { sid: 0, flags: 0, ppid: 0, context: 0, assocId: 0, prPolicy: 0, prValue: 0, ...over };
-    return this.so.send(new Uint8Array(bytes).fill(7), 0, bytes, info);
+  /** Queues `n` messages of so many bytes. */
+  send(bytes: number, n = 1, over: Partial<SendInfo> = {}): this {
+    for (let i = 0; i < n; i++) check(this.so.send(new Uint8Array(bytes).fill(7), 0, bytes, sendInfo(over)));
+    return this;
   }
 
   /** A packet from the peer's address of link `link`: chunks behind a good common header. */
@@ -112,16 +117,28 @@ export class Puppet {
     const m = pool.fromBytes(bytes, 0, bytes.length, 64);
     pool.csum[m] = CSUM_L3_OK | CSUM_L4_OK | CSUM_SCTP_OK;
     const p = this.a.paths[link]!;
-    this.s.input(m, { src: p.addr, dst: p.source, tos, udpSrc: 0, ttl: 64, proto: 132 } as never);
+    const info = new IpInfo();
+    info.src.copy(p.addr);
+    info.dst.copy(p.source);
+    info.tos = tos;
+    this.s.input(m, info);
     this.pair.net.run(0);
     if (!this.a.dead) checkInvariants(this.s);
     return this;
   }
   /** A SACK up to TSN `cum` (less the first one; -1 = nothing), gap blocks as pairs of TSNs, and a window. */
-  sackChunk(cum: number, gaps: readonly (readonly [number, number])[] = [], arwnd = 200_000, dups: readonly number[] = []): Uint8Array {
+  sackChunk(
+    cum: number,
+    gaps: readonly (readonly [number, number])[] = [],
+    arwnd = 200_000,
+    dups: readonly number[] = [],
+  ): Uint8Array {
     return new ByteWriter()
       .chunk(SACK, 0, w => {
-        w.u32((this.first + cum) >>> 0).u32(arwnd).u16(gaps.length).u16(dups.length);
+        w.u32((this.first + cum) >>> 0)
+          .u32(arwnd)
+          .u16(gaps.length)
+          .u16(dups.length);
         for (const [from, to] of gaps) w.u16(from - cum).u16(to - cum);
         for (const d of dups) w.u32((this.first + d) >>> 0);
       })
@@ -131,7 +148,10 @@ export class Puppet {
     return this.inject([this.sackChunk(cum, gaps, arwnd)], link);
   }
   /** A DATA chunk of the peer: TSN less its first one; flags default to a whole message. */
-  dataChunk(tsn: number, o: { sid?: number; ssn?: number; flags?: number; bytes?: number; fill?: number } = {}): Uint8Array {
+  dataChunk(
+    tsn: number,
+    o: { sid?: number; ssn?: number; flags?: number; bytes?: number; fill?: number } = {},
+  ): Uint8Array {
     const body = new Uint8Array(o.bytes ?? 4).fill(o.fill ?? tsn & 255);
     return new ByteWriter()
       .chunk(DATA, o.flags ?? 3, w =>
@@ -148,18 +168,28 @@ export class Puppet {
     return this.inject([this.dataChunk(tsn, o)], link, tos);
   }
   /** The SACKs among chunks, decoded: TSNs less the peer's first one. */
-  sacks(list = this.take()): { cum: number; arwnd: number; gaps: number[][]; dups: number[]; link: number; at: number }[] {
+  sacks(
+    list = this.take(),
+  ): { cum: number; arwnd: number; gaps: number[][]; dups: number[]; link: number; at: number }[] {
     return list
       .filter(c => c.type === SACK)
       .map(({ dv, link, at }) => {
         const cum = (dv.getInt32(4) - this.peerFirst) | 0;
-        const gaps = Array.from({ length: dv.getUint16(12) }, (_, i) => [cum + dv.getUint16(16 + 4 * i), cum + dv.getUint16(18 + 4 * i)]);
-        const dups = Array.from({ length: dv.getUint16(14) }, (_, i) => (dv.getInt32(16 + 4 * (gaps.length + i)) - this.peerFirst) | 0);
+        const gaps = Array.from({ length: dv.getUint16(12) }, (_, i) => [
+          cum + dv.getUint16(16 + 4 * i),
+          cum + dv.getUint16(18 + 4 * i),
+        ]);
+        const dups = Array.from(
+          { length: dv.getUint16(14) },
+          (_, i) => (dv.getInt32(16 + 4 * (gaps.length + i)) - this.peerFirst) | 0,
+        );
         return { cum, arwnd: dv.getUint32(8), gaps, dups, link, at };
       });
   }
   /** ECNE or CWR of the peer about TSN `tsn` (less our first one, or the peer's). */
   ecnChunk(type: number, tsn: number): Uint8Array {
-    return new ByteWriter().chunk(type, 0, w => w.u32(((type === ECNE ? this.first : this.peerFirst) + tsn) >>> 0)).take();
+    return new ByteWriter()
+      .chunk(type, 0, w => w.u32(((type === ECNE ? this.first : this.peerFirst) + tsn) >>> 0))
+      .take();
   }
 }

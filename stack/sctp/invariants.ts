@@ -18,13 +18,11 @@ function equal(real: number, told: number, what: string): void {
   must(real === told, `${what}: counted ${real}, kept ${told}`);
 }
 
-/** Checks every association of a stack's SCTP. */
-export function checkInvariants(s: Sctp): void {
-  const delivered = new Map<unknown, number>();
+/** Checks every association of a stack's SCTP; `deep`: also what takes long to count (the rings of the receiver). */
+export function checkInvariants(s: Sctp, deep = true): void {
   for (const a of s.associations()) {
     checkSender(s, a);
-    checkReceiver(s, a);
-    delivered.set(a.endpoint, 0);
+    if (deep) checkReceiver(s, a);
   }
   for (const ep of s.endpoints) {
     let bytes = 0;
@@ -77,10 +75,17 @@ function checkSender(s: Sctp, a: Association): void {
   equal(count + pending, a.queuedChunks, 'chunks queued');
   equal(chunks, a.flightChunks, 'chunks in flight');
   equal(resend, a.resend, 'chunks to be resent');
-  equal(flight.reduce((x, y) => x + y, 0), a.flight, 'bytes in flight');
+  equal(
+    flight.reduce((x, y) => x + y, 0),
+    a.flight,
+    'bytes in flight',
+  );
   for (const p of a.paths) {
     equal(flight[p.id]!, p.flight, `bytes in flight on path ${p.id}`);
-    must(p.t3.pending === p.flight > 0, `T3 of path ${p.id} is ${p.t3.pending ? '' : 'not '}running with ${p.flight} bytes in flight`);
+    must(
+      p.t3.pending === p.flight > 0,
+      `T3 of path ${p.id} is ${p.t3.pending ? '' : 'not '}running with ${p.flight} bytes in flight`,
+    );
     must(p.cwnd >= p.mtu - 12 && p.ssthresh > 0, `cwnd ${p.cwnd}, ssthresh ${p.ssthresh} of path ${p.id}`);
     must(p.rto >= a.rtoMin * 1e6 && p.rto <= a.rtoMax * 1e6, `RTO ${p.rto} of path ${p.id}`);
   }
@@ -99,7 +104,10 @@ function checkReceiver(s: Sctp, a: Association): void {
     for (let t = (a.cumTsn + 1) | 0; tsnLe(t, a.highestTsn); t = (t + 1) | 0) seen += a.tsnMap[t & MASK]!;
     equal(marked, seen, 'TSNs marked beyond the cumulative one');
   }
-  must(!a.hasGap || (a.tsnMap[a.highestTsn & MASK] === 1 && a.tsnMap[(a.cumTsn + 1) & MASK] === 0), 'ends of the TSN map');
+  must(
+    !a.hasGap || (a.tsnMap[a.highestTsn & MASK] === 1 && a.tsnMap[(a.cumTsn + 1) & MASK] === 0),
+    'ends of the TSN map',
+  );
   let bytes = 0;
   let n = 0;
   const take = (m: number, len: number) => {

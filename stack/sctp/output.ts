@@ -4,17 +4,31 @@
  */
 
 import { MSEC } from '../kern/clock.js';
+import { ETIMEDOUT } from '../kern/errno.js';
+import { abortAssociation } from './abort.js';
 import type { Association } from './association.js';
 import { CONTROL_LIMIT } from './association.js';
 import { CHUNK_RESEND, CHUNK_SENT } from './chunks.js';
-import { COOKIE_ACK, COOKIE_ECHO, CWR, DATA_HEADER, DATA_I, ECNE, pad4, TSN_MAP_BITS } from './constants.js';
+import {
+  CAUSE_PROTOCOL_VIOLATION,
+  COOKIE_ACK,
+  COOKIE_ECHO,
+  CWR,
+  DATA_HEADER,
+  DATA_I,
+  ECNE,
+  pad4,
+  TSN_MAP_BITS,
+} from './constants.js';
+import type { PacketBuilder } from './packet.js';
 import type { Path } from './path.js';
 import { choosePath } from './paths.js';
+import { reason } from './reasons.js';
 import type { Sctp } from './sctp.js';
 import { afterOutput } from './shutdown.js';
 import { armT3 } from './timers.js';
 import { type Tsn, tsnGe } from './types.js';
-import { ByteWriter } from './wire.js';
+import { ByteWriter, cause, textBytes } from './wire.js';
 
 const COOKIE_ACK_CHUNK = new ByteWriter().chunk(COOKIE_ACK, 0, () => {}).take();
 
@@ -23,7 +37,7 @@ export function flushAssociation(s: Sctp, a: Association): void {
   const b = s.builder;
   const credits = a.burst;
   a.burst = 0;
-  const budget = a.maxBurst === 0 ? Number.MAX_SAFE_INTEGER : a.maxBurst * (credits > 1 ? credits : 1);
+  let budget = a.maxBurst === 0 ? Number.MAX_SAFE_INTEGER : a.maxBurst * Math.max(credits, 1);
   choosePath(s, a);
   const cookie = sendCookie(s, a);
   if (a.state === 'COOKIE_WAIT' || (a.state === 'COOKIE_ECHOED' && !cookie)) return;
@@ -36,12 +50,19 @@ export function flushAssociation(s: Sctp, a: Association): void {
   if (a.sackDue) sendSack(s, a);
   sendControl(s, a);
   if (a.canSendData) {
-    const before = b.packets;
-    if (a.resend > 0) resendData(s, a, cookie ? 1 : budget, cookie);
-    if (a.out.pending > 0) sendData(s, a, cookie ? 1 : budget - (b.packets - before), cookie);
+    const before = begun(b);
+    if (cookie || a.timedOut) budget = 1;
+    a.timedOut = false;
+    if (a.resend > 0 && !resendData(s, a, budget, cookie)) return;
+    if (a.out.pending > 0) sendData(s, a, budget - (begun(b) - before), cookie);
   }
   b.close();
   afterOutput(s, a);
+}
+
+/** Packets closed, and the open one if something is in it. */
+function begun(b: PacketBuilder): number {
+  return b.packets + (b.openPath !== undefined && !b.empty ? 1 : 0);
 }
 
 /** True when DATA could go out now, as far as can be told cheaply. */
@@ -121,35 +142,45 @@ function sendControl(s: Sctp, a: Association): void {
   else a.control.splice(0, done);
 }
 
-/** Retransmissions: chunks marked by T3 or fast retransmit, lowest TSN first (§6.3.3 E3, §7.2.4). */
-function resendData(s: Sctp, a: Association, budget: number, cookie: boolean): void {
+/**
+ * Retransmissions: chunks marked by T3 or fast retransmit, lowest TSN first (§6.3.3 E3, §7.2.4), in at most `budget` packets.
+ * False when the association has ended because one was sent too often.
+ */
+function resendData(s: Sctp, a: Association, budget: number, cookie: boolean): boolean {
   const b = s.builder;
   const chunks = s.chunks;
   const fast = a.fastRetransmitDue;
   const frBurst = s.tunables.fr_maxburst === 0 ? Number.MAX_SAFE_INTEGER : s.tunables.fr_maxburst;
-  const first = b.packets;
+  const first = begun(b);
   let limit = fast ? Math.min(frBurst, budget) : budget;
   if (limit < 1) limit = 1;
   for (let t = a.resendFrom as number; a.resend > 0 && tsnGe(a.nextTsn - 1, t); t = (t + 1) | 0) {
     const m = a.ring[t & a.ringMask]!;
     if (m === 0 || chunks.state[m] !== CHUNK_RESEND) continue;
     const p = cookie ? b.openPath : resendPath(a, a.paths[chunks.path[m]!]!);
-    if (p === undefined) return;
+    if (p === undefined) return true;
     const len = chunks.len[m]!;
     const size = DATA_HEADER + pad4(len);
     const isOpen = b.openPath === p && !b.empty;
     // The first packet of a fast retransmission ignores cwnd (§7.2.4 rule 3); what fits into an open packet goes along.
     if (
       p.flight >= p.cwnd &&
-      !(fast && (b.packets === first || isOpen)) &&
+      !(fast && (begun(b) === first || isOpen)) &&
       !(isOpen && size <= b.room && p.flight < p.cwnd + p.mtu)
     )
-      return;
+      return true;
     const probe = len > a.peerRwnd;
-    if (probe && a.flight > 0) return;
-    if (b.packets - first >= limit && !(isOpen && size <= b.room)) return;
-    if (cookie && size > b.room) return; // one packet only until COOKIE ACK (§5.1 C)
-    if (!openFor(s, p, size, a.resend > 1)) return;
+    if (probe && a.flight > 0) return true;
+    if (begun(b) - first >= limit && !(isOpen && size <= b.room)) return true;
+    if (cookie && size > b.room) return true; // one packet only until COOKIE ACK (§5.1 C)
+    const most = s.tunables.max_retran_chunk;
+    if (most > 0 && chunks.sends[m]! > most && !probe) {
+      b.close();
+      const text = `TSN ${t >>> 0} was sent ${chunks.sends[m]} times and is not acknowledged`;
+      abortAssociation(s, a, [cause(CAUSE_PROTOCOL_VIOLATION, textBytes(text))], reason(text, '§8.1'), ETIMEDOUT);
+      return false;
+    }
+    if (!openFor(s, p, size, a.resend > 1)) return true;
     a.fastRetransmitDue = false;
     a.resend--;
     if (tsnGe(t, a.resendFrom)) a.resendFrom = ((t + 1) | 0) as Tsn;
@@ -166,9 +197,10 @@ function resendData(s: Sctp, a: Association, budget: number, cookie: boolean): v
     putData(s, a, p, m, size);
     if (fast && t === ((a.cumAcked + 1) | 0)) armT3(s, p); // §7.2.4 rule 4
     a.peerRwnd = Math.max(0, a.peerRwnd - len - s.tunables.peer_chkoh);
-    if (probe) return;
+    if (probe) return true;
   }
   a.fastRetransmitDue = false;
+  return true;
 }
 
 /** Where a retransmission goes: its path while that is usable, else the one new data takes. */
@@ -181,7 +213,7 @@ function sendData(s: Sctp, a: Association, budget: number, cookie: boolean): voi
   const b = s.builder;
   const chunks = s.chunks;
   const p = a.current;
-  const first = b.packets;
+  const first = begun(b);
   // A window not used for an RTO and more shrinks before it is used again (§7.2.1).
   if (p.flight === 0 && p.lastData > 0 && s.now - p.lastData >= p.rto)
     a.cc.afterIdle(p, Math.floor((s.now - p.lastData) / p.rto));
@@ -201,7 +233,7 @@ function sendData(s: Sctp, a: Association, budget: number, cookie: boolean): voi
     }
     if (!fits) {
       if (cookie && b.openPath !== undefined) return; // one packet only until COOKIE ACK (§5.1 C)
-      if (b.packets - first + (b.openPath !== undefined && !b.empty ? 1 : 0) >= budget) return;
+      if (begun(b) - first >= budget) return;
       if (holdBack(a, p)) return;
     } else if (b.empty && holdBack(a, p)) return;
     if (!openFor(s, p, size, a.out.pending > 1)) return;

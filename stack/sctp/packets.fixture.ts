@@ -18,7 +18,7 @@ import { type IfDriver, IFF_MULTICAST, IFF_NOARP, IFF_POINTOPOINT, IFF_RUNNING, 
 import { InAddr, IPPROTO_ICMP, IPPROTO_SCTP, IPPROTO_UDP } from '../netinet/in.js';
 import { finish, sumRange } from '../netinet/in_cksum.js';
 import { Stack } from '../stack.js';
-import { type NotificationType, SCTP_EVENT, SCTP_REMOTE_UDP_ENCAPS_PORT } from './api.js';
+import { type NotificationType, SCTP_EVENT, SCTP_REMOTE_UDP_ENCAPS_PORT, SO_LINGER, SOL_SOCKET } from './api.js';
 import * as c from './constants.js';
 import { crc32c } from './crc32c.js';
 import type { CounterName, SctpStats } from './stats.js';
@@ -333,6 +333,7 @@ export class WirePeer implements IfDriver {
   readonly #out: WirePacket[] = [];
   readonly #sockets = new Set<Socket>();
   readonly #family: 4 | 6;
+  #pieces: Uint8Array = new Uint8Array(0);
 
   constructor(options: WirePeerOptions = {}) {
     this.#family = options.family ?? 4;
@@ -396,7 +397,9 @@ export class WirePeer implements IfDriver {
     const proto = v4 ? ip[9]! : ip[6]!;
     const from = v4 ? new InAddr().read4(dv, 12) : new InAddr(6).read6(dv, 8);
     const to = v4 ? new InAddr().read4(dv, 16) : new InAddr(6).read6(dv, 24);
-    let body = ip.slice(v4 ? 20 : 40);
+    let body: Uint8Array | undefined = ip.slice(v4 ? 20 : 40);
+    if (v4 && (dv.getUint16(6) & 0x3fff) !== 0) body = this.#reassemble(dv, body);
+    if (body === undefined) return undefined;
     let udpSrc = 0;
     let udpDst = 0;
     if (proto === IPPROTO_UDP) {
@@ -407,6 +410,14 @@ export class WirePeer implements IfDriver {
     } else if (proto !== IPPROTO_SCTP) return undefined;
     const at = this.clock.now;
     return { ...decodePacket(body), from: from.toString(), to: to.toString(), udpSrc, udpDst, at };
+  }
+
+  /** IPv4 fragments, in order of offset as the stack sends them: the whole once the last is there. */
+  #reassemble(dv: DataView, piece: Uint8Array): Uint8Array | undefined {
+    const offset = (dv.getUint16(6) & 0x1fff) * 8;
+    this.#pieces = offset === 0 ? piece : join([this.#pieces, piece]);
+    if (this.#pieces.length !== offset + piece.length) throw new Error('fragments came out of order');
+    return (dv.getUint16(6) & 0x2000) !== 0 ? undefined : this.#pieces;
   }
 
   // What the test does.
@@ -547,10 +558,14 @@ export class WirePeer implements IfDriver {
     const l = this.listen(SOCK_STREAM, events);
     this.dial(f);
     this.one('COOKIE ACK');
+    return [this.accept(l), l];
+  }
+  /** Takes the next association off a listener's queue. */
+  accept(l: Socket): Socket {
     const so = l.accept();
     if (!(so instanceof Socket)) throw new Error(`accept: ${so}`);
     this.#sockets.add(so);
-    return [so, l];
+    return so;
   }
 
   at(addr: string, port: number): SockAddr {
@@ -575,13 +590,19 @@ export class WirePeer implements IfDriver {
   get state(): string {
     return this.associations.map(a => a.state).join(',');
   }
-  /** Closes all sockets, aborts what is left, unloads SCTP. Returns the mbufs that leaked. */
-  end(): number {
+  /** Closes all sockets at once, with ABORTs. */
+  closeAll(): void {
     for (const so of this.#sockets) {
       if (so.closed) continue;
-      so.setsockopt(0xffff, 0x80, { onoff: true, linger: 0 });
+      so.setsockopt(SOL_SOCKET, SO_LINGER, { onoff: true, linger: 0 });
       so.close();
     }
+    this.#sockets.clear();
+    this.settle();
+  }
+  /** Closes all sockets, aborts what is left, unloads SCTP. Returns the mbufs that leaked. */
+  end(): number {
+    this.closeAll();
     this.run(400 * SEC);
     const r = this.stack.kexts.unload(SCTP_KEXT);
     if (!r.ok) throw new Error(r.reason);

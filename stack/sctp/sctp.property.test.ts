@@ -9,6 +9,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SeededRandom } from '../kern/clock.js';
+import { EAGAIN, ENOBUFS } from '../kern/errno.js';
 import { SHUT_WR, type Socket } from '../kern/socket.js';
 import { SCTP_UNORDERED } from './api.js';
 import { at, check as check_, drain, SctpPair, sendInfo } from './harness.js';
@@ -64,7 +65,7 @@ class Flow {
       const flags = this.#dice.chance(0.3) ? SCTP_UNORDERED : 0;
       const n = so.send(Flow.fill(id, size), 0, size, sendInfo({ sid, flags, ppid: id }));
       if (n < 0) {
-        assert.equal(n, -35, `send gave ${n}: ${so.errorReason}`);
+        assert.ok(n === -EAGAIN || n === -ENOBUFS, `send gave ${n}: ${so.errorReason}`);
         return;
       }
       this.next++;
@@ -91,7 +92,11 @@ class Flow {
         continue;
       }
       this.#pieces.delete(id);
-      assert.equal(pieces.reduce((n, x) => n + x.length, 0), size, `length of message ${id}`);
+      assert.equal(
+        pieces.reduce((n, x) => n + x.length, 0),
+        size,
+        `length of message ${id}`,
+      );
       assert.deepEqual(Buffer.concat(pieces), Buffer.from(Flow.fill(id, size)), `bytes of message ${id}`);
       this.#sizes.delete(id);
       if ((m.flags & SCTP_UNORDERED) !== 0) assert.ok(this.#unordered.delete(id), `message ${id} was sent in order`);
@@ -123,7 +128,8 @@ function run(seed: number): void {
   const trains = dice.chance(0.2);
   const p = new SctpPair({
     seed,
-    pool: { small: 512, cluster: 1024, jumbo: trains ? 16 : 4 },
+    // At times hardly more than what is kept in reserve.
+    pool: { small: dice.pick([512, 220]), cluster: dice.pick([1024, 1024, 260]), jumbo: trains ? 16 : 4 },
     links: dice.pick([1, 1, 2, 3]),
     family: dice.pick([4, 6] as const),
     encaps: dice.chance(0.25) ? 9899 : 0,
@@ -164,7 +170,11 @@ function run(seed: number): void {
         };
       }
   const sctps = p.kexts.map(k => k.sctp!);
-  const check = () => sctps.forEach(checkInvariants);
+  let checks = 0;
+  const check = () => {
+    checks++;
+    for (const x of sctps) checkInvariants(x, checks % 8 === 0);
+  };
   const l = p.socket('b');
   const c = p.socket('a');
   check_(l.bind(at(p.family === 4 ? '0.0.0.0' : '::', 5000)));
@@ -196,7 +206,10 @@ function run(seed: number): void {
     if (up.receive(s) !== undefined || down.receive(c) !== undefined) ends++;
     return up.left + down.left + up.missing + down.missing === 0;
   }, 3000e9);
-  assert.ok(done, `${up.left}+${down.left} messages not sent, ${up.missing}+${down.missing} not arrived: ${sctps.map(describe).join(' | ')}`);
+  assert.ok(
+    done,
+    `${up.left}+${down.left} messages not sent, ${up.missing}+${down.missing} not arrived: ${sctps.map(describe).join(' | ')}`,
+  );
   assert.equal(ends, 0, 'a socket ended early');
   switch (dice.below(4)) {
     case 0:
@@ -212,10 +225,13 @@ function run(seed: number): void {
     default:
       break;
   }
-  p.net.runUntil(() => {
-    check();
-    return false;
-  }, dice.pick([0, 1e7, 5e9]));
+  p.net.runUntil(
+    () => {
+      check();
+      return false;
+    },
+    dice.pick([0, 1e7, 5e9]),
+  );
   for (const so of dice.chance(0.5) ? [c, s, l] : [l, s, c]) so.close();
   assert.equal(p.end(), 0, 'mbufs leaked');
   for (const h of [p.a, p.b]) assert.equal(h.callouts.pending, 0, 'timers left');

@@ -156,6 +156,7 @@ export function t3Expired(s: Sctp, p: Path): void {
   } else if (countError(s, a, p, 'data was not acknowledged in time')) return;
   choosePath(s, a);
   redirect(s, a, p);
+  a.timedOut = true;
   s.markDirty(a);
 }
 

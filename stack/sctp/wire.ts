@@ -8,6 +8,9 @@ export class ByteWriter {
   #buf = new Uint8Array(256);
   #dv = new DataView(this.#buf.buffer);
   length = 0;
+  /** Padding that was written last, and where it ended: a length does not count it when nothing follows (§3.2). */
+  #pad = 0;
+  #padEnd = -1;
   #room(n: number): number {
     const at = this.length;
     if (at + n > this.#buf.length) {
@@ -20,19 +23,23 @@ export class ByteWriter {
     return at;
   }
   u8(v: number): this {
-    this.#buf[this.#room(1)] = v;
+    const at = this.#room(1); // first: it may replace the buffer
+    this.#buf[at] = v;
     return this;
   }
   u16(v: number): this {
-    this.#dv.setUint16(this.#room(2), v);
+    const at = this.#room(2);
+    this.#dv.setUint16(at, v);
     return this;
   }
   u32(v: number): this {
-    this.#dv.setUint32(this.#room(4), v);
+    const at = this.#room(4);
+    this.#dv.setUint32(at, v);
     return this;
   }
   f64(v: number): this {
-    this.#dv.setFloat64(this.#room(8), v);
+    const at = this.#room(8);
+    this.#dv.setFloat64(at, v);
     return this;
   }
   bytes(b: Uint8Array): this {
@@ -42,7 +49,8 @@ export class ByteWriter {
   }
   address(a: InAddr): this {
     const n = a.family === 4 ? 4 : 16;
-    a.write(this.#dv, this.#room(n));
+    const at = this.#room(n);
+    a.write(this.#dv, at);
     return this;
   }
   /** A chunk: type, flags, length of header + what `body` writes, padded. */
@@ -63,8 +71,19 @@ export class ByteWriter {
     const start = this.length - before;
     const at = this.#room(2);
     body(this);
-    this.#dv.setUint16(at, this.length - start);
+    const inner = this.#padEnd === this.length ? this.#pad : 0;
+    const len = this.length - start - inner;
+    this.#dv.setUint16(at, len);
     while ((this.length - start) % 4 !== 0) this.u8(0);
+    this.#pad = this.length - start - len;
+    this.#padEnd = this.length;
+    return this;
+  }
+  /** A parameter or error cause that stands as bytes, padded. */
+  padded(b: Uint8Array): this {
+    this.bytes(b);
+    this.#pad = b.length - ((b[2]! << 8) | b[3]!);
+    this.#padEnd = this.length;
     return this;
   }
   /** A copy of what was written. */
@@ -103,7 +122,7 @@ export function cause(code: number, info: Uint8Array = EMPTY): Uint8Array {
 export function errorChunk(type: number, flags: number, causes: readonly Uint8Array[]): Uint8Array {
   return new ByteWriter()
     .chunk(type, flags, w => {
-      for (const c of causes) w.bytes(c);
+      for (const c of causes) w.padded(c);
     })
     .take();
 }
