@@ -190,6 +190,11 @@ export class LlTable {
     if (e !== undefined && e.state !== 'incomplete' && e.state !== 'failed') this.#become(e, 'reachable');
   }
 
+  /** Asks again at once for what an interface still waits to hear: the question was one that not everybody answers. */
+  askAgain(ifp: Ifnet): void {
+    for (const e of this.list()) if (e.ifp === ifp && e.state === 'incomplete') this.#ask(e, false);
+  }
+
   /** True when a neighbour's link address is known. */
   knows(ifp: Ifnet, addr: InAddr): boolean {
     const e = this.lookup(ifp, addr);

@@ -134,6 +134,26 @@ describe('Nd6', () => {
     assert.equal(s.nd6.table.lookup(t.ifp, ip(PEER))!.state, 'reachable');
     assert.equal(net.leaked(), 0);
   });
+  it('asks again, saying where we are, as soon as the address has stood the test', () => {
+    const { net, s, t } = setUp();
+    t.take();
+    net.run(0.5e9);
+    s.interfaces.output(t.ifp, s.pool.fromBytes(pattern(40)), 0x86dd, ip(PEER));
+    const node = 'ff02::1:ff00:2';
+    const group = [0x33, 0x33, 0xff, 0, 0, 2];
+    const without = icmp6(US, node, 135, 0, 0, addr(PEER));
+    assert.deepEqual(t.take(), [ether(0x86dd, ipv6(US, node, 58, without, 255), group, MAC_US)]);
+    net.run(0.5e9 + 1e6);
+    const na = icmp6(US, 'ff02::1', 136, 0, O, concat(addr(US), [2, 1], MAC_US));
+    const saying = icmp6(US, node, 135, 0, 0, concat(addr(PEER), [1, 1], MAC_US));
+    assert.deepEqual(
+      t.take().map(f => f.slice(14)),
+      [ipv6(US, 'ff02::1', 58, na, 255), ipv6(US, node, 58, saying, 255)],
+    );
+    t.inject(advert(S | O));
+    assert.deepEqual(t.take(), [ether(0x86dd, pattern(40), MAC_PEER, MAC_US)]);
+    assert.equal(net.leaked(), 0);
+  });
   it('drops what RFC 4861 section 7.1 says', () => {
     const { net, s, t } = setUp();
     net.run(2e9);

@@ -266,6 +266,8 @@ export class Nd6 {
       this.#settle(t.ifp, t.addr);
       // Nobody objected: now the others may learn where it is.
       this.#advert(t.ifp, t.addr, ALL_NODES, NA_OVERRIDE);
+      // Linux does not answer a solicitation that does not say where we are, and so leaves our first ones unanswered.
+      this.table.askAgain(t.ifp);
       return;
     }
     this.#stack.callouts.reset(t.timer, SEC);

@@ -33,7 +33,10 @@ describe('received (§9.1): so_error, reason, notification, counters', () => {
       assert.match(so.errorReason, words);
       assert.match(so.errorReason, /\(RFC 9260 §9\.1\)$/);
       const { notes, end } = drain(so);
-      assert.deepEqual(notes.map(n => n.type), ['send-failed', 'assoc-change']);
+      assert.deepEqual(
+        notes.map(n => n.type),
+        ['send-failed', 'assoc-change'],
+      );
       const [failed, lost] = notes;
       assert.ok(failed!.type === 'send-failed' && failed.sent && failed.data.length === 10);
       assert.ok(lost!.type === 'assoc-change' && lost.state === 'comm-lost' && words.test(`${lost.reason.text} (`));
@@ -75,7 +78,10 @@ describe('received (§9.1): so_error, reason, notification, counters', () => {
     w.dial();
     w.inject(f.abort());
     assert.equal(l.error, 0);
-    assert.deepEqual(drain(l).notes.map(n => (n.type === 'assoc-change' ? n.state : n.type)), ['comm-up', 'comm-lost']);
+    assert.deepEqual(
+      drain(l).notes.map(n => (n.type === 'assoc-change' ? n.state : n.type)),
+      ['comm-up', 'comm-lost'],
+    );
     over(w);
   });
 });
@@ -89,7 +95,10 @@ describe('sent', () => {
     w.settle();
     const p = w.one('ABORT');
     const c = p.chunks[0]!;
-    assert.deepEqual([p.tag, c.flags, c.tlvs[0]!.type, c.tlvs[0]!.body], [f.PEER_TAG, 0, CAUSE_USER_ABORT, text('enough')]);
+    assert.deepEqual(
+      [p.tag, c.flags, c.tlvs[0]!.type, c.tlvs[0]!.body],
+      [f.PEER_TAG, 0, CAUSE_USER_ABORT, text('enough')],
+    );
     assert.equal(so.error, ECONNABORTED);
     assert.match(so.errorReason, /user has aborted.*§9\.1/);
     assert.equal(w.counted('sctps_abortsent')[0], 1);

@@ -8,7 +8,7 @@
 
 import { SeededRandom } from '../kern/clock.js';
 import { SOCK_SEQPACKET, SOCK_STREAM } from '../kern/protosw.js';
-import { MSG_PEEK, RecvInfo, SHUT_RD, SHUT_WR, type SendInfo, Socket } from '../kern/socket.js';
+import { MSG_PEEK, RecvInfo, type SendInfo, SHUT_RD, SHUT_WR, Socket } from '../kern/socket.js';
 import { InAddr } from '../netinet/in.js';
 import * as api from './api.js';
 import type { Association } from './association.js';
@@ -95,10 +95,19 @@ export function corpus(): Uint8Array[][] {
     [f.data({ tsn: 1, flags: 7 }), f.data({ tsn: 3, sid: 3, ssn: 1 })],
     [f.data({ tsn: 1, payload: new Uint8Array(1400), flags: 2 })],
     [f.sack(1, 0, [[2, 3]], [1, 1])],
-    [f.sack(1, 500_000, [[1, 1], [3, 9]])],
+    [
+      f.sack(1, 500_000, [
+        [1, 1],
+        [3, 9],
+      ]),
+    ],
     [f.init({ params: ['10.0.0.2', '10.0.7.7', 'fd00::7'].map(f.addressParam) })],
     [f.init({ params: [f.param(0xc123, [1, 2, 3]), f.param(c.PARAM_HOST_NAME, [65, 0])] })],
-    [f.initAck({ params: [f.param(c.PARAM_STATE_COOKIE, f.COOKIE), f.addressParam('10.0.0.3'), f.param(0x4001, [1])] })],
+    [
+      f.initAck({
+        params: [f.param(c.PARAM_STATE_COOKIE, f.COOKIE), f.addressParam('10.0.0.3'), f.param(0x4001, [1])],
+      }),
+    ],
     [f.init({ tag: 0x77 })],
   );
   return out;
@@ -133,7 +142,7 @@ export class Fuzzer {
   #cookie: { tag: number; bytes: Uint8Array } | undefined;
   #answers = 0;
   #setups = 0;
-  #last: Uint8Array = new Uint8Array(0);
+  #last: Uint8Array<ArrayBufferLike> = new Uint8Array(0);
   /** Packets since the state was brought about: after so many it is done anew, whatever has become of it. */
   #age = 0;
 
@@ -179,7 +188,7 @@ export class Fuzzer {
     if (d.once(4)) return; // more of the same batch
     this.#w.settle();
     if (d.once(16)) this.#use();
-    if (d.once(64)) this.#w.run(d.pick([1e6, 250e6, 3e9, 40e9]));
+    if (d.once(100)) this.#w.run(d.pick([1e6, 250e6, 3e9, 40e9]));
     for (const p of this.#w.take()) this.#look(p);
     if (n % 32 === 0) this.#check();
   }
@@ -205,6 +214,13 @@ export class Fuzzer {
     this.#setups++;
     this.#age = 0;
     w.closeAll();
+    // What a socket closed gracefully has left behind ends by an ABORT of the peer.
+    for (const a of [...this.#s.associations()])
+      w.inject(f.abort(), { tag: a.myTag, dst: a.localPort, src: a.peerPort, from: a.paths[0]!.addr.toString() });
+    if (this.#s.associationCount + this.#s.endpoints.size > 0)
+      throw new Error(
+        `${this.#s.associationCount} associations, ${this.#s.endpoints.size} endpoints are left of the last round`,
+      );
     w.take();
     const style = d.once(2) ? SOCK_STREAM : SOCK_SEQPACKET;
     const events = d.once(2) ? ALL_EVENTS : [];
@@ -261,7 +277,7 @@ export class Fuzzer {
     const d = this.#dice;
     const asocs = [...this.#s.associations()];
     const a = asocs.length > 0 ? d.pick(asocs) : undefined;
-    let chunks = d.pick(this.#corpus).map(x => x.slice());
+    let chunks: Uint8Array[] = d.pick(this.#corpus).map(x => x.slice());
     let tag = a?.myTag ?? d.u32();
     if (this.#cookie !== undefined && d.once(8)) {
       chunks = [f.cookieEcho(this.#cookie.bytes), ...(d.once(2) ? chunks : [])];
@@ -292,7 +308,8 @@ export class Fuzzer {
           chunks.splice(at, 1, ...chunks.splice(d.below(chunks.length), 1, chunks[at]!));
           break;
         case 1:
-          for (let k = 1 + d.below(d.once(10) ? 60 : 3); k > 0 && chunks.length < 80; k--) chunks.splice(at, 0, chunks[at]!);
+          for (let k = 1 + d.below(d.once(10) ? 60 : 3); k > 0 && chunks.length < 80; k--)
+            chunks.splice(at, 0, chunks[at]!);
           break;
         case 2:
           chunks.splice(at, 0, ...d.pick(this.#corpus).map(x => x.slice()));
@@ -341,7 +358,12 @@ export class Fuzzer {
       }
       case 2: {
         const n = d.pick([0, 1, 100, 1452, 5000, 100_000, -1, 0.5]);
-        const info: SendInfo = sendInfo({ sid: d.pick([0, 1, 9, 10, -1]), flags: d.once(20) ? d.u32() : d.pick([0, 0x400, 0x4000]), assocId: d.below(6), ppid: d.u32() });
+        const info: SendInfo = sendInfo({
+          sid: d.pick([0, 1, 9, 10, -1]),
+          flags: d.once(20) ? d.u32() : d.pick([0, 0x400, 0x4000]),
+          assocId: d.below(6),
+          ppid: d.u32(),
+        });
         so.send(new Uint8Array(100_000), 0, n, info, d.once(3) ? this.#w.at(this.#w.peer, d.below(65536)) : undefined);
         break;
       }
@@ -356,7 +378,7 @@ export class Fuzzer {
         break;
       case 6: {
         const child = so.accept();
-        if (child instanceof Socket) this.#sockets.push(child);
+        if (child instanceof Socket) this.#sockets.push(this.#w.adopt(child));
         break;
       }
       default:
@@ -371,10 +393,39 @@ export class Fuzzer {
     const d = this.#dice;
     const name = d.pick(OPTIONS);
     const junk = (): unknown =>
-      d.pick([undefined, null, 0, 1, -1, 1.5, Number.NaN, 2 ** 40, 'x', [], {}, true, d.u32(), { addr: InAddr.of('10.0.0.2'), port: 7000 }]);
+      d.pick([
+        undefined,
+        null,
+        0,
+        1,
+        -1,
+        1.5,
+        Number.NaN,
+        2 ** 40,
+        'x',
+        [],
+        {},
+        true,
+        d.u32(),
+        { addr: InAddr.of('10.0.0.2'), port: 7000 },
+      ]);
     const value = d.once(3)
       ? junk()
-      : { assocId: d.below(6), value: junk(), delay: d.below(600), freq: d.below(4), port: d.below(70_000), flags: d.below(0x400), hbInterval: d.below(5000), pathMtu: d.pick([0, 511, 512, 1400, 9000]), address: junk(), initial: junk(), type: junk(), on: junk(), reason: junk() };
+      : {
+          assocId: d.below(6),
+          value: junk(),
+          delay: d.below(600),
+          freq: d.below(4),
+          port: d.below(70_000),
+          flags: d.below(0x400),
+          hbInterval: d.below(5000),
+          pathMtu: d.pick([0, 511, 512, 1400, 9000]),
+          address: junk(),
+          initial: junk(),
+          type: junk(),
+          on: junk(),
+          reason: junk(),
+        };
     so.setsockopt(d.once(8) ? api.SOL_SOCKET : 132, name, value);
     so.getsockopt(d.once(8) ? api.SOL_SOCKET : 132, d.pick(OPTIONS), d.once(2) ? value : junk());
   }
@@ -396,9 +447,14 @@ export class Fuzzer {
   }
 }
 
-const OPTIONS = [...Object.entries(api)
-  .filter(([k, v]) => /^SCTP_/.test(k) && typeof v === 'number')
-  .map(([, v]) => v as number), api.SO_LINGER, api.SO_RCVBUF, api.SO_SNDBUF];
+const OPTIONS = [
+  ...Object.entries(api)
+    .filter(([k, v]) => /^SCTP_/.test(k) && typeof v === 'number')
+    .map(([, v]) => v as number),
+  api.SO_LINGER,
+  api.SO_RCVBUF,
+  api.SO_SNDBUF,
+];
 
 /** Puts numbers into a chunk that mean something to the association: TSNs near the next one, acknowledgements likewise. */
 function fit(d: Dice, a: Association, x: Uint8Array): void {
@@ -427,7 +483,7 @@ function fit(d: Dice, a: Association, x: Uint8Array): void {
       if (p !== undefined && x.length >= 24 && d.once(2)) {
         dv.setUint32(16, p.hbNonce0);
         dv.setUint32(20, p.hbNonce1);
-        if (x.length >= 40) p.addr.family === 4 && dv.setInt32(36, p.addr.w3);
+        if (x.length >= 40) dv.setInt32(36, p.addr.w3);
       }
       break;
     }

@@ -114,7 +114,10 @@ describe('verification tags (§8.5.1)', () => {
 
 describe('bundling and lengths (§3.2, §6.10)', () => {
   test('HEARTBEATs are each answered as they came, padding and all', () => {
-    const r = onAssociation([f.heartbeat(f.u32(1)), f.chunk(4, 7, f.param(PARAM_HEARTBEAT_INFO, [1, 2, 3]).subarray(0, 7))]);
+    const r = onAssociation([
+      f.heartbeat(f.u32(1)),
+      f.chunk(4, 7, f.param(PARAM_HEARTBEAT_INFO, [1, 2, 3]).subarray(0, 7)),
+    ]);
     assert.equal(r.out[0]!.names, 'HEARTBEAT ACK+HEARTBEAT ACK');
     const ack = r.out[0]!.chunks[1]!;
     assert.deepEqual([ack.flags, ack.length, [...ack.body]], [0, 11, [0, 1, 0, 7, 1, 2, 3]]);
@@ -156,7 +159,10 @@ describe('unknown chunks (§3.2)', () => {
     test(bits, () => {
       const unknown = f.chunk(type, 3, Uint8Array.of(1, 2, 3, 4, 5));
       const r = onAssociation([unknown, f.heartbeat()]);
-      assert.equal(r.out.map(p => p.names).join(), [...(reported ? ['ERROR'] : []), ...(on ? ['HEARTBEAT ACK'] : [])].join('+'));
+      assert.equal(
+        r.out.map(p => p.names).join(),
+        [...(reported ? ['ERROR'] : []), ...(on ? ['HEARTBEAT ACK'] : [])].join('+'),
+      );
       if (reported) {
         const cause = r.out[0]!.chunks[0]!.tlvs[0]!;
         assert.equal(cause.type, CAUSE_UNRECOGNIZED_CHUNK);
@@ -193,7 +199,10 @@ describe('unknown parameters', () => {
       w.listen();
       w.inject(f.init({ params: [unknown(type), f.param(PARAM_ECN)] }), { dst: f.LOCAL_PORT });
       const types = w.one('INIT ACK').chunks[0]!.tlvs;
-      assert.equal(types.some(t => t.type === PARAM_ECN), on);
+      assert.equal(
+        types.some(t => t.type === PARAM_ECN),
+        on,
+      );
       const back = types.find(t => t.type === PARAM_UNRECOGNIZED);
       assert.deepEqual(back?.body, reported ? unknown(type) : undefined);
       assert.equal(w.end(), 0);

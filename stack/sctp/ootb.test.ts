@@ -51,7 +51,10 @@ describe('on the wire', () => {
   test('ABORT with the tag reflected, ports swapped, CRC good', () => {
     const { out, counts, told } = answer([f.data({ tsn: 1 })], {}, { tag: 0xcafe });
     const [p] = out;
-    assert.deepEqual([p!.names, p!.chunks[0]!.flags, p!.tag, p!.src, p!.dst, p!.crcGood], ['ABORT', T_BIT, 0xcafe, 4444, 7000, true]);
+    assert.deepEqual(
+      [p!.names, p!.chunks[0]!.flags, p!.tag, p!.src, p!.dst, p!.crcGood],
+      ['ABORT', T_BIT, 0xcafe, 4444, 7000, true],
+    );
     assert.deepEqual([p!.from, p!.to], ['10.0.0.1', '10.0.0.2']);
     assert.deepEqual(counts, [1, 1, 0]);
     assert.match(told[0]!, /neither an association nor a listener \(RFC 9260 §8\.4\)/);
@@ -71,7 +74,11 @@ describe('on the wire', () => {
     assert.match(told[1]!, /not answered \(RFC 9260 §8\.4\)/);
   });
   test('the answer goes into UDP as the question came (RFC 6951)', () => {
-    const { out } = answer([f.init({ tag: 7 })], { tunables: { udp_tunneling_port: 9899 } }, { udpSrc: 3333, udpDst: 9899 });
+    const { out } = answer(
+      [f.init({ tag: 7 })],
+      { tunables: { udp_tunneling_port: 9899 } },
+      { udpSrc: 3333, udpDst: 9899 },
+    );
     assert.deepEqual([out[0]!.udpSrc, out[0]!.udpDst, out[0]!.tag], [9899, 3333, 7]);
   });
   for (const [blackhole, onInit, onData, onShutdownAck] of [
@@ -85,7 +92,10 @@ describe('on the wire', () => {
         w.inject(c, { dst: 4444, tag });
         return w.names().join();
       };
-      assert.deepEqual([ask(f.init(), 0), ask(f.data({ tsn: 1 }), 5), ask(f.shutdownAck(), 5)], [onInit, onData, onShutdownAck]);
+      assert.deepEqual(
+        [ask(f.init(), 0), ask(f.data({ tsn: 1 }), 5), ask(f.shutdownAck(), 5)],
+        [onInit, onData, onShutdownAck],
+      );
       assert.equal(w.end(), 0);
     });
   test('a COOKIE ECHO where nobody listens', () => {

@@ -38,12 +38,22 @@ describe('whom an option is for (RFC 6458 §7.1)', () => {
     const [w, so, id] = many();
     assert.ok(id >= 3);
     const set = (assocId: number, max: number) => so.setsockopt(L, api.SCTP_RTOINFO, { assocId, max });
-    assert.deepEqual([set(0, 5000), set(id, 6000), set(id + 1, 7000), set(1, 7000), set(2, 7000)], [0, 0, -EINVAL, -EINVAL, -EINVAL]);
+    assert.deepEqual(
+      [set(0, 5000), set(id, 6000), set(id + 1, 7000), set(1, 7000), set(2, 7000)],
+      [0, 0, -EINVAL, -EINVAL, -EINVAL],
+    );
     assert.deepEqual([get(so, api.SCTP_RTOINFO, 0).max, get(so, api.SCTP_RTOINFO, id).max], [5000, 6000]);
-    for (const o of [api.SCTP_RTOINFO, api.SCTP_ASSOCINFO, api.SCTP_DELAYED_SACK, api.SCTP_PEER_ADDR_PARAMS, api.SCTP_MAXSEG])
+    for (const o of [
+      api.SCTP_RTOINFO,
+      api.SCTP_ASSOCINFO,
+      api.SCTP_DELAYED_SACK,
+      api.SCTP_PEER_ADDR_PARAMS,
+      api.SCTP_MAXSEG,
+    ])
       assert.equal(so.getsockopt(L, o, { assocId: id + 1 }), -EINVAL);
     for (const o of [api.SCTP_STATUS, api.SCTP_PRIMARY_ADDR]) assert.equal(so.getsockopt(L, o, id + 1), -EINVAL);
-    for (const o of [api.SCTP_GET_PATHS, api.SCTP_GET_PEER_ADDRESSES]) assert.equal(so.getsockopt(L, o, id + 1), -ENOENT);
+    for (const o of [api.SCTP_GET_PATHS, api.SCTP_GET_PEER_ADDRESSES])
+      assert.equal(so.getsockopt(L, o, id + 1), -ENOENT);
     over(w);
   });
   test('SCTP_CURRENT_ASSOC and SCTP_ALL_ASSOC where several may be meant', () => {
@@ -143,7 +153,10 @@ describe('what they do', () => {
     assert.equal(so.setsockopt(L, api.SCTP_MAXSEG, { assocId: 0, value: 100 }), 0);
     so.send(new Uint8Array(250));
     w.settle();
-    assert.deepEqual(w.take().flatMap(p => p.chunks.map(c => c.length - 16)), [100, 100, 50]);
+    assert.deepEqual(
+      w.take().flatMap(p => p.chunks.map(c => c.length - 16)),
+      [100, 100, 50],
+    );
     over(w);
   });
   test('ECN is offered or not', () => {
@@ -153,7 +166,10 @@ describe('what they do', () => {
       so.setsockopt(L, api.SCTP_ECN_SUPPORTED, value);
       so.connect(w.at(w.peer, 7));
       w.settle();
-      assert.equal(w.one('INIT').chunks[0]!.tlvs.some(t => t.type === 0x8000), value === 1);
+      assert.equal(
+        w.one('INIT').chunks[0]!.tlvs.some(t => t.type === 0x8000),
+        value === 1,
+      );
       over(w);
     }
   });
@@ -173,7 +189,10 @@ describe('what they do', () => {
     const w = new f.WirePeer();
     const [so] = w.connected();
     w.take();
-    so.setsockopt(L, api.SCTP_PEER_ADDR_PARAMS, { address: w.at(w.peer, 0), flags: api.SPP_HB_DEMAND | api.SPP_HB_DISABLE });
+    so.setsockopt(L, api.SCTP_PEER_ADDR_PARAMS, {
+      address: w.at(w.peer, 0),
+      flags: api.SPP_HB_DEMAND | api.SPP_HB_DISABLE,
+    });
     w.settle();
     const hb = w.one('HEARTBEAT');
     w.inject(f.chunk(5, 0, hb.chunks[0]!.body));
@@ -211,7 +230,10 @@ describe('what they do', () => {
   test('STATUS and paths', () => {
     const [w, so, id] = many();
     const s = so.getsockopt(L, api.SCTP_STATUS, id) as api.AssocStatus;
-    assert.deepEqual([s.state, s.instrms, s.outstrms, s.rwnd, s.primary!.state], ['ESTABLISHED', 10, 10, 100_000, 'active']);
+    assert.deepEqual(
+      [s.state, s.instrms, s.outstrms, s.rwnd, s.primary!.state],
+      ['ESTABLISHED', 10, 10, 100_000, 'active'],
+    );
     assert.notEqual(s.primary!.why, '');
     assert.deepEqual(so.getsockopt(L, api.SCTP_GET_ASSOC_ID_LIST), [id]);
     assert.equal(so.getsockopt(L, api.SCTP_GET_ASSOC_NUMBER), 1);
@@ -224,9 +246,20 @@ describe('sctp_bindx', () => {
   test('adds and removes, all or nothing', () => {
     const w = new f.WirePeer({ more: ['10.0.1.1/24', '10.0.2.1/24'] });
     const so = w.socket();
-    const add = (...a: string[]) => so.setsockopt(L, api.SCTP_BINDX_ADD_ADDR, a.map(x => w.at(x, 9)));
-    const remove = (...a: string[]) => so.setsockopt(L, api.SCTP_BINDX_REM_ADDR, a.map(x => w.at(x, 9)));
-    const bound = () => (so.getsockopt(L, api.SCTP_GET_LOCAL_ADDRESSES, 0) as { addr: object }[]).map(x => String(x.addr));
+    const add = (...a: string[]) =>
+      so.setsockopt(
+        L,
+        api.SCTP_BINDX_ADD_ADDR,
+        a.map(x => w.at(x, 9)),
+      );
+    const remove = (...a: string[]) =>
+      so.setsockopt(
+        L,
+        api.SCTP_BINDX_REM_ADDR,
+        a.map(x => w.at(x, 9)),
+      );
+    const bound = () =>
+      (so.getsockopt(L, api.SCTP_GET_LOCAL_ADDRESSES, 0) as { addr: object }[]).map(x => String(x.addr));
     assert.deepEqual([add('10.0.0.1'), bound()], [0, ['10.0.0.1']]); // binds
     assert.equal(add('10.0.1.1', '10.9.9.9'), -EADDRNOTAVAIL);
     assert.equal(add('fd00::1'), -EAFNOSUPPORT);
@@ -257,7 +290,27 @@ test('values of the wrong shape are refused and change nothing', () => {
   const [so] = w.connected();
   const many = w.socket(SOCK_SEQPACKET);
   const names = Object.entries(api).filter(([k, v]) => /^SCTP_/.test(k) && typeof v === 'number');
-  const junk = [undefined, null, 'x', Symbol.iterator, [], [{}], () => 1, { assocId: 'x' }, { assocId: {} }, { address: {} }, { address: { addr: {}, port: 1 } }, { assocId: -1 }, Number.NaN, -1, 1.5, 2 ** 40, { value: 'y' }, { initial: 'q' }, { flags: null, hbInterval: '1' }];
+  const junk = [
+    undefined,
+    null,
+    'x',
+    Symbol.iterator,
+    [],
+    [{}],
+    () => 1,
+    { assocId: 'x' },
+    { assocId: {} },
+    { address: {} },
+    { address: { addr: {}, port: 1 } },
+    { assocId: -1 },
+    Number.NaN,
+    -1,
+    1.5,
+    2 ** 40,
+    { value: 'y' },
+    { initial: 'q' },
+    { flags: null, hbInterval: '1' },
+  ];
   for (const [, name] of names)
     for (const j of junk)
       for (const s of [so, many]) {

@@ -14,7 +14,7 @@ import { type Mbuf, MbufPool, type MbufPoolSizes } from '../kern/mbuf.js';
 import { AF_INET, AF_INET6, SOCK_STREAM } from '../kern/protosw.js';
 import { type SockAddr, Socket } from '../kern/socket.js';
 import { SCTP_KEXT, type SctpKext, sctpKext } from '../kexts/SCTP.kext/index.js';
-import { type IfDriver, IFF_MULTICAST, IFF_NOARP, IFF_POINTOPOINT, IFF_RUNNING, Ifnet } from '../net/ifnet.js';
+import { IFF_MULTICAST, IFF_NOARP, IFF_POINTOPOINT, IFF_RUNNING, type IfDriver, Ifnet } from '../net/ifnet.js';
 import { InAddr, IPPROTO_ICMP, IPPROTO_SCTP, IPPROTO_UDP } from '../netinet/in.js';
 import { finish, sumRange } from '../netinet/in_cksum.js';
 import { Stack } from '../stack.js';
@@ -45,11 +45,17 @@ export const u32 = (...n: readonly number[]): Uint8Array => {
   for (const x of n) w.u32(x);
   return w.take();
 };
-export const join = (parts: readonly Uint8Array[]): Uint8Array => {
-  const w = new ByteWriter();
-  for (const p of parts) w.bytes(p);
-  return w.take();
-};
+export function join(parts: readonly Uint8Array[]): Uint8Array {
+  let n = 0;
+  for (const p of parts) n += p.length;
+  const out = new Uint8Array(n);
+  n = 0;
+  for (const p of parts) {
+    out.set(p, n);
+    n += p.length;
+  }
+  return out;
+}
 
 export interface InitFieldsOfTest {
   readonly tag?: number;
@@ -128,9 +134,13 @@ export interface PacketFields {
 }
 /** Common header (§3.1) and chunks. */
 export function packet(f: PacketFields, chunks: readonly Uint8Array[]): Uint8Array {
-  const out = join([new ByteWriter().u16(f.src).u16(f.dst).u32(f.tag).u32(0).take(), ...chunks]);
+  const out = join([new Uint8Array(c.COMMON_HEADER), ...chunks]);
+  const dv = new DataView(out.buffer);
+  dv.setUint16(0, f.src);
+  dv.setUint16(2, f.dst);
+  dv.setUint32(4, f.tag);
   const crc = typeof f.crc === 'number' ? f.crc : crc32c(out, 0, out.length) ^ (f.crc === 'bad' ? 1 : 0);
-  new DataView(out.buffer).setUint32(8, crc, true);
+  dv.setUint32(8, crc, true);
   return out;
 }
 /** Writes the right CRC32c into a packet that was changed. */
@@ -152,7 +162,7 @@ export interface DecodedChunk {
   /** As told in the header, and what stands behind the header. */
   readonly length: number;
   readonly body: Uint8Array;
-  /** Parameters of INIT and INIT ACK, causes of ABORT and ERROR, heartbeat information. */
+  /** Parameters of INIT and INIT ACK, causes of ABORT and ERROR. Heartbeat information is opaque: it stays in body. */
   readonly tlvs: readonly DecodedTlv[];
   /** INIT, INIT ACK: initiate tag, a_rwnd, outbound, inbound streams, initial TSN. */
   readonly init?: { tag: number; rwnd: number; os: number; is: number; tsn: number };
@@ -230,8 +240,6 @@ function decodeChunk(b: Uint8Array): DecodedChunk {
       const dups = Array.from({ length: dv.getUint16(10) }, (_, i) => dv.getUint32(12 + 4 * (n + i)));
       return { ...base, sack: { cum: dv.getUint32(0), rwnd: dv.getUint32(4), gaps, dups } };
     }
-    case c.HEARTBEAT:
-    case c.HEARTBEAT_ACK:
     case c.ABORT:
     case c.ERROR:
       return { ...base, tlvs: tlvsFrom(body, 0) };
@@ -247,23 +255,25 @@ function decodeChunk(b: Uint8Array): DecodedChunk {
 /** Takes a packet apart; throws when its own lengths do not add up: what a stack sends must be well-formed. */
 export function decodePacket(bytes: Uint8Array): DecodedPacket {
   const dv = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  const copy = bytes.slice();
-  new DataView(copy.buffer).setUint32(8, 0);
+  const told = dv.getUint32(8, true);
+  dv.setUint32(8, 0);
+  const real = crc32c(bytes, 0, bytes.length);
+  dv.setUint32(8, told, true);
   const chunks: DecodedChunk[] = [];
   let o = c.COMMON_HEADER;
   while (o < bytes.length) {
     const len = dv.getUint16(o + 2);
     if (len < 4 || o + c.pad4(len) > bytes.length) throw new Error(`a chunk of ${len} bytes at ${o} does not fit`);
-    chunks.push(decodeChunk(bytes.slice(o, o + len)));
+    chunks.push(decodeChunk(bytes.subarray(o, o + len)));
     o += c.pad4(len);
   }
   return {
     src: dv.getUint16(0),
     dst: dv.getUint16(2),
     tag: dv.getUint32(4),
-    crcGood: crc32c(copy, 0, copy.length) === dv.getUint32(8, true),
+    crcGood: real === told,
     chunks,
-    names: chunks.map(x => x.name).join('+'),
+    names: chunks.length === 1 ? chunks[0]!.name : chunks.map(x => x.name).join('+'),
     bytes,
   };
 }
@@ -312,6 +322,8 @@ export interface WirePeerOptions {
   readonly mtu?: number;
 }
 
+const ETHER_IP = Uint8Array.of(2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00);
+const ETHER_IP6 = Uint8Array.of(2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd);
 /** Most virtual time that one `run` may need to settle, in rounds. */
 const MAX_ROUNDS = 10_000;
 
@@ -333,6 +345,8 @@ export class WirePeer implements IfDriver {
   readonly #out: WirePacket[] = [];
   readonly #sockets = new Set<Socket>();
   readonly #family: 4 | 6;
+  readonly #parsed = new Map<string, InAddr>();
+  readonly #texts = new Map<number, string>();
   #pieces: Uint8Array = new Uint8Array(0);
 
   constructor(options: WirePeerOptions = {}) {
@@ -408,8 +422,21 @@ export class WirePeer implements IfDriver {
       udpDst = u.getUint16(2);
       body = body.slice(8);
     } else if (proto !== IPPROTO_SCTP) return undefined;
-    const at = this.clock.now;
-    return { ...decodePacket(body), from: from.toString(), to: to.toString(), udpSrc, udpDst, at };
+    const p = decodePacket(body);
+    return {
+      src: p.src,
+      dst: p.dst,
+      tag: p.tag,
+      crcGood: p.crcGood,
+      chunks: p.chunks,
+      names: p.names,
+      bytes: body,
+      from: this.#text(from),
+      to: this.#text(to),
+      udpSrc,
+      udpDst,
+      at: this.clock.now,
+    };
   }
 
   /** IPv4 fragments, in order of offset as the stack sends them: the whole once the last is there. */
@@ -434,7 +461,9 @@ export class WirePeer implements IfDriver {
   one(names?: string): WirePacket {
     const all = this.take();
     if (all.length !== 1 || (names !== undefined && all[0]!.names !== names))
-      throw new Error(`expected one packet${names === undefined ? '' : ` ${names}`}, got [${all.map(p => p.names).join(', ')}]`);
+      throw new Error(
+        `expected one packet${names === undefined ? '' : ` ${names}`}, got [${all.map(p => p.names).join(', ')}]`,
+      );
     return all[0]!;
   }
 
@@ -449,7 +478,17 @@ export class WirePeer implements IfDriver {
   /** A whole SCTP packet arrives; the stack does not run yet. */
   injectPacket(sctp: Uint8Array, f: InjectFields = {}): void {
     const udpDst = f.udpDst ?? this.udpDst;
-    const udp = udpDst === 0 ? [] : [new ByteWriter().u16(f.udpSrc ?? this.udpSrc).u16(udpDst).u16(8 + sctp.length).u16(0).take()];
+    const udp =
+      udpDst === 0
+        ? []
+        : [
+            new ByteWriter()
+              .u16(f.udpSrc ?? this.udpSrc)
+              .u16(udpDst)
+              .u16(8 + sctp.length)
+              .u16(0)
+              .take(),
+          ];
     const body = udpDst === 0 ? sctp : join([...udp, sctp]);
     this.#deliver(f, udpDst === 0 ? IPPROTO_SCTP : IPPROTO_UDP, body);
   }
@@ -466,14 +505,29 @@ export class WirePeer implements IfDriver {
     this.settle();
   }
   #deliver(f: InjectFields, proto: number, body: Uint8Array): void {
-    const from = InAddr.of(f.from ?? this.peer);
-    const to = InAddr.of(f.to ?? this.local);
+    const from = this.#address(f.from ?? this.peer);
+    const to = this.#address(f.to ?? this.local);
     if (proto === IPPROTO_UDP && from.family === 6) udpChecksum(from, to, body);
-    const ether = Uint8Array.of(...this.ifp.mac, 2, 0, 0, 0, 0, 2, ...(from.family === 4 ? [8, 0] : [0x86, 0xdd]));
-    const frame = join([ether, ipHeader(from, to, proto, body.length, f.tos ?? 0), body]);
+    const frame = join([
+      from.family === 4 ? ETHER_IP : ETHER_IP6,
+      ipHeader(from, to, proto, body.length, f.tos ?? 0),
+      body,
+    ]);
     const m = this.stack.pool.fromBytes(frame, 0, frame.length, 64);
     if (m === 0) throw new Error('the pool has run out of mbufs');
     this.ifp.input(m);
+  }
+
+  #text(a: InAddr): string {
+    if (a.family === 6) return a.toString();
+    let t = this.#texts.get(a.w3);
+    if (t === undefined) this.#texts.set(a.w3, (t = a.toString()));
+    return t;
+  }
+  #address(text: string): InAddr {
+    let a = this.#parsed.get(text);
+    if (a === undefined) this.#parsed.set(text, (a = InAddr.of(text)));
+    return a;
   }
 
   /** Lets the stack do what is due now. */
@@ -564,6 +618,10 @@ export class WirePeer implements IfDriver {
   accept(l: Socket): Socket {
     const so = l.accept();
     if (!(so instanceof Socket)) throw new Error(`accept: ${so}`);
+    return this.adopt(so);
+  }
+  /** A socket made elsewhere that `closeAll` and `end` are to close too. */
+  adopt(so: Socket): Socket {
     this.#sockets.add(so);
     return so;
   }
@@ -613,33 +671,29 @@ export class WirePeer implements IfDriver {
 }
 
 function ipHeader(from: InAddr, to: InAddr, proto: number, n: number, tos: number): Uint8Array {
-  const w = new ByteWriter();
-  if (from.family === 6)
-    return w
-      .u32(0x60000000 | (tos << 20))
-      .u16(n)
-      .u8(proto)
-      .u8(64)
-      .address(from)
-      .address(to)
-      .take();
-  w.u8(0x45)
-    .u8(tos)
-    .u16(20 + n)
-    .u32(0x4000)
-    .u8(64)
-    .u8(proto)
-    .u16(0)
-    .address(from)
-    .address(to);
-  const b = w.take();
+  const b = new Uint8Array(from.family === 6 ? 40 : 20);
   const dv = new DataView(b.buffer);
+  if (from.family === 6) {
+    dv.setUint32(0, 0x60000000 | (tos << 20));
+    dv.setUint32(4, (n << 16) | (proto << 8) | 64);
+    from.write(dv, 8);
+    to.write(dv, 24);
+    return b;
+  }
+  dv.setUint32(0, 0x45000000 | (tos << 16) | (20 + n));
+  dv.setUint32(4, 0x4000); // do not fragment
+  dv.setUint32(8, (64 << 24) | (proto << 16));
+  from.write(dv, 12);
+  to.write(dv, 16);
   dv.setUint16(10, finish(sumRange(dv, 0, 20)));
   return b;
 }
 function udpChecksum(from: InAddr, to: InAddr, udp: Uint8Array): void {
   const pseudo = join([new ByteWriter().address(from).address(to).u32(udp.length).u32(IPPROTO_UDP).take(), udp]);
-  new DataView(udp.buffer, udp.byteOffset).setUint16(6, finish(sumRange(new DataView(pseudo.buffer), 0, pseudo.length)) || 0xffff);
+  new DataView(udp.buffer, udp.byteOffset).setUint16(
+    6,
+    finish(sumRange(new DataView(pseudo.buffer), 0, pseudo.length)) || 0xffff,
+  );
 }
 
 export { MSEC, SEC };

@@ -79,7 +79,7 @@ export class Sctp {
     const pool = this.stack.pool;
     m = pool.pullup(m);
     if (m === 0) {
-      this.stats.sctps_datadropnobuf++;
+      this.drop('sctps_datadropnobuf');
       return;
     }
     const segsz = pool.segsz[m]!;

@@ -20,7 +20,9 @@ import { ALL_EVENTS, drain } from './harness.js';
 import * as f from './packets.fixture.js';
 
 const notes = (so: Socket) =>
-  drain(so).notes.map((n: Notification) => (n.type === 'assoc-change' || n.type === 'peer-addr-change' ? n.state : n.type));
+  drain(so).notes.map((n: Notification) =>
+    n.type === 'assoc-change' || n.type === 'peer-addr-change' ? n.state : n.type,
+  );
 const cookieParam = f.param(PARAM_STATE_COOKIE, f.COOKIE);
 /** As `end`, for a test that has got this far. */
 const over = (w: f.WirePeer) => assert.equal(w.end(), 0);
@@ -33,7 +35,10 @@ describe('set-up, arrow by arrow (§5.1)', () => {
     const c = i.chunks[0]!;
     assert.ok(c.init!.tag !== 0 && c.init!.rwnd >= 4096);
     assert.deepEqual([c.init!.os, c.init!.is], [10, 2048]);
-    assert.deepEqual(c.tlvs.filter(t => t.type === 5).map(t => t.body.join('.')), ['10.0.0.1', '10.0.1.1']);
+    assert.deepEqual(
+      c.tlvs.filter(t => t.type === 5).map(t => t.body.join('.')),
+      ['10.0.0.1', '10.0.1.1'],
+    );
     assert.deepEqual([...c.tlvs.find(t => t.type === PARAM_SUPPORTED_ADDR_TYPES)!.body], [0, 5]);
     w.inject(f.initAck({ is: 3 }));
     const echo = w.one('COOKIE ECHO');
@@ -112,7 +117,10 @@ describe('lost packets (§5.1.6)', () => {
       assert.deepEqual([p!.names, p!.chunks[0]!.init], ['INIT', first.chunks[0]!.init]);
       times.push(p!.at);
     }
-    assert.deepEqual(times.slice(1).map((t, i) => (t - times[i]!) / f.SEC), [1, 2, 4, 8, 16, 32, 60, 60]);
+    assert.deepEqual(
+      times.slice(1).map((t, i) => (t - times[i]!) / f.SEC),
+      [1, 2, 4, 8, 16, 32, 60, 60],
+    );
     assert.deepEqual(w.wait(), []);
     assert.deepEqual([so.error, w.state], [ETIMEDOUT, '']);
     assert.match(so.errorReason, /no answer to INIT after 9 tries \(RFC 9260 §5\.1\.6\)/);
@@ -463,7 +471,10 @@ describe('restart (§5.2.2, table 12 A)', () => {
       assert.equal(got.messages.length, 1);
       const kinds = got.notes.map(n => (n.type === 'assoc-change' ? n.state : n.type));
       const queued = state === 'SHUTDOWN_PENDING' || state === 'SHUTDOWN_RECEIVED';
-      assert.deepEqual(kinds.filter(k => k !== 'sender-dry'), [...(queued ? ['send-failed'] : []), 'restart']);
+      assert.deepEqual(
+        kinds.filter(k => k !== 'sender-dry'),
+        [...(queued ? ['send-failed'] : []), 'restart'],
+      );
       assert.match(w.told('restart'), /restarted the association \(RFC 9260 §5\.2\.4\.1\)/);
       assert.deepEqual(w.counted('sctps_restartestab', 'sctps_currestab'), [1, 1]);
       if (!closing) {
@@ -523,7 +534,10 @@ describe('restart (§5.2.2, table 12 A)', () => {
     const params = ['fd00::2', '127.0.0.5', '169.254.1.1', '10.0.0.2'].map(f.addressParam);
     w.dial({ params });
     w.one('COOKIE ACK');
-    assert.deepEqual(w.associations[0]!.paths.map(p => p.address.addr.toString()), ['10.0.0.2']);
+    assert.deepEqual(
+      w.associations[0]!.paths.map(p => p.address.addr.toString()),
+      ['10.0.0.2'],
+    );
     assert.equal(w.counted('sctps_addrdropped')[0], 1);
     w.inject(f.init({ tag: 0x99, params }));
     w.one('INIT ACK');

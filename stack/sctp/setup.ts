@@ -500,6 +500,7 @@ function accept(
     ep.rcvAuto = listener.rcvAuto;
     ep.sndLimit = listener.sndLimit;
     ep.sndAuto = listener.sndAuto;
+    ep.linger = { ...listener.linger };
     for (const t of listener.subscribed) ep.subscribed.add(t);
     Object.assign(ep.defaultSend, listener.defaultSend);
     s.endpoints.add(ep);

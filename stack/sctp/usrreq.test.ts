@@ -18,7 +18,16 @@ import {
   EPIPE,
 } from '../kern/errno.js';
 import { SOCK_SEQPACKET, SOCK_STREAM } from '../kern/protosw.js';
-import { MSG_EOR, MSG_NOTIFICATION, MSG_PEEK, RecvInfo, SHUT_RD, SHUT_RDWR, SHUT_WR, type Socket } from '../kern/socket.js';
+import {
+  MSG_EOR,
+  MSG_NOTIFICATION,
+  MSG_PEEK,
+  RecvInfo,
+  SHUT_RD,
+  SHUT_RDWR,
+  SHUT_WR,
+  type Socket,
+} from '../kern/socket.js';
 import { SCTP_ABORT, SCTP_DISABLE_FRAGMENTS, SCTP_EOF, SCTP_EVENT, SO_SNDBUF, SOL_SOCKET } from './api.js';
 import { drain, sendInfo } from './harness.js';
 import * as f from './packets.fixture.js';
@@ -138,8 +147,10 @@ describe('connect', () => {
 });
 
 describe('send (facts part 2.4)', () => {
-  const sendOn = (so: Socket) => (n: number, info = {}, to?: ReturnType<f.WirePeer['at']>) =>
-    so.send(new Uint8Array(n), 0, n, sendInfo(info), to);
+  const sendOn =
+    (so: Socket) =>
+    (n: number, info = {}, to?: ReturnType<f.WirePeer['at']>) =>
+      so.send(new Uint8Array(n), 0, n, sendInfo(info), to);
   test('one-to-one', () => {
     const w = new f.WirePeer();
     assert.equal(w.socket().send(one), -ENOTCONN);
@@ -253,10 +264,13 @@ describe('recv', () => {
     w.inject([f.cookieEcho(f.cookieOf(w.one('INIT ACK'))), f.data({ tsn: f.PEER_TSN })]);
     assert.equal(w.associations.length, 1);
     const got = drain(so);
-    assert.deepEqual(got.messages.map(m => [m.data.length, m.eor]), [
-      [2800, true],
-      [4, true],
-    ]);
+    assert.deepEqual(
+      got.messages.map(m => [m.data.length, m.eor]),
+      [
+        [2800, true],
+        [4, true],
+      ],
+    );
     assert.ok(got.notes.some(n => n.type === 'partial-delivery'));
     over(w);
   });
@@ -298,7 +312,10 @@ describe('shutdown, names, a closed socket', () => {
     const w = new f.WirePeer();
     const so = w.socket();
     so.close();
-    assert.deepEqual([so.close(), so.send(one), so.listen(1), so.connect(w.at(w.peer, 1)), so.accept()], Array(5).fill(-EINVAL));
+    assert.deepEqual(
+      [so.close(), so.send(one), so.listen(1), so.connect(w.at(w.peer, 1)), so.accept()],
+      Array(5).fill(-EINVAL),
+    );
     over(w);
   });
 });

@@ -199,7 +199,13 @@ function begin(s: Sctp, ep: Endpoint, addrs: readonly SockAddr[]): Association |
     return -EHOSTUNREACH;
   }
   const own = ownAddresses(s, ep);
-  if (!list.some(d => own.some(o => o.addr.family === d.family && o.addr.isLoopback === d.isLoopback) && s.stack.routes.lookup(d) !== undefined))
+  if (
+    !list.some(
+      d =>
+        own.some(o => o.addr.family === d.family && o.addr.isLoopback === d.isLoopback) &&
+        s.stack.routes.lookup(d) !== undefined,
+    )
+  )
     return -EHOSTUNREACH;
   if (ep.port === 0) {
     const e = take(s, ep, 0, []);
