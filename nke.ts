@@ -5,6 +5,7 @@ import { Command, CommanderError } from 'commander';
 import { registerControl } from './cli/commands-control.js';
 import { registerRun } from './cli/commands-run.js';
 import { CliError, EXIT_FAILED, EXIT_OK, EXIT_USAGE, oneLine } from './cli/errors.js';
+import { registerPacketdrill } from './cli/packetdrill.js';
 import { version } from './cli/version.js';
 
 const program = new Command('nke')
@@ -38,6 +39,7 @@ Exit status: 0 it held, 1 the run failed, 2 the request was wrong (usage, config
 
 registerRun(program);
 registerControl(program);
+registerPacketdrill(program);
 
 /** A reader that goes away (nke sysctl | head) is no failure. */
 process.stdout.on('error', e => process.exit((e as NodeJS.ErrnoException).code === 'EPIPE' ? EXIT_OK : EXIT_FAILED));

@@ -17,6 +17,7 @@ import {
   SCTP_NODELAY,
   SCTP_REMOTE_UDP_ENCAPS_PORT,
   SCTP_STATUS,
+  SO_RCVBUF,
   SO_SNDBUF,
   SOL_SOCKET,
 } from '../stack/sctp/api.js';
@@ -32,6 +33,7 @@ const { values, positionals } = parseArgs({
     message: { type: 'string', default: '1400' },
     seconds: { type: 'string', default: '3' },
     warmup: { type: 'string', default: '0.5' },
+    rcvbuf: { type: 'string', default: '0' },
     stats: { type: 'boolean', default: false },
   },
 });
@@ -61,6 +63,7 @@ function report(bytes: number, messages: number, seconds: number): void {
 async function sink(): Promise<void> {
   const listener = socket();
   listener.bind({ addr: InAddr.of('0.0.0.0'), port: SCTP_PORT });
+  if (values.rcvbuf !== '0') listener.setsockopt(SOL_SOCKET, SO_RCVBUF, Number(values.rcvbuf));
   listener.listen(5);
   process.stdout.write('listening\n');
   const so = await new Promise<Socket>(resolve => {

@@ -68,7 +68,7 @@ export async function connect(
 ): Promise<AsyncSocket> {
   const socket = open(host, { ...options, family: options.family ?? (peers[0]!.includes(':') ? 6 : 4) });
   try {
-    await socket.connect(sockaddrs(peers, port), { signal: AbortSignal.timeout(timeoutMs) });
+    await socket.connect(sockaddrs(peers, port), { signal: deadline(timeoutMs, 'the association was up') });
     return socket;
   } catch (error) {
     socket.close();
@@ -76,23 +76,35 @@ export async function connect(
   }
 }
 
+/** A signal that comes after `timeoutMs` with an error that says so. */
+export function deadline(timeoutMs: number, what = 'it was done'): AbortSignal {
+  const controller = new AbortController();
+  const late = new Error(`${timeoutMs} ms passed before ${what}`);
+  setTimeout(() => controller.abort(late), timeoutMs).unref();
+  return controller.signal;
+}
+
 /** The next association of a listener, within `timeoutMs`. */
 export function accept(listener: AsyncSocket, timeoutMs = 20_000): Promise<AsyncSocket> {
-  return listener.accept({ signal: AbortSignal.timeout(timeoutMs) });
+  return listener.accept({ signal: deadline(timeoutMs, 'an association came') });
 }
 
 /** A turn of the event loop, so that timers, signals and child processes are heard during a long transfer. */
 const turn = () => new Promise<void>(resolve => setImmediate(resolve));
 
-/** Sends `bytes` of the peers' payload (vm/payload.ts) as messages of `message` bytes, the last one shorter. */
+/**
+ * Sends `bytes` of the peers' payload (vm/payload.ts) as messages of `message` bytes, the last one shorter. `each` is told
+ * after each how many bytes it has been in all.
+ */
 export async function send(
   socket: AsyncSocket,
   amount: { bytes: number; message: number },
   timeoutMs = 120_000,
+  each: (bytes: number) => void = () => {},
 ): Promise<Moved> {
   const hash = createHash('sha256');
   const buf = new Uint8Array(amount.message);
-  const signal = AbortSignal.timeout(timeoutMs);
+  const signal = deadline(timeoutMs, 'all was sent');
   const begun = performance.now();
   let messages = 0;
   for (let at = 0; at < amount.bytes; messages++) {
@@ -102,12 +114,13 @@ export async function send(
     while (!socket.trySend(part)) await socket.drained({ signal });
     hash.update(part);
     at += n;
+    each(at);
     if (messages % 64 === 63) await turn();
   }
   return { bytes: amount.bytes, messages, sha256: hash.digest('hex'), seconds: (performance.now() - begun) / 1000 };
 }
 
-/** Receives until the peer has shut down. `each` is told the size of every part that recv gives. */
+/** Receives until the peer has shut down. `each` is told after every part how many bytes it has been in all. */
 export async function receive(
   socket: AsyncSocket,
   timeoutMs = 120_000,
@@ -115,7 +128,7 @@ export async function receive(
 ): Promise<Moved> {
   const hash = createHash('sha256');
   const buf = new Uint8Array(1 << 17);
-  const signal = AbortSignal.timeout(timeoutMs);
+  const signal = deadline(timeoutMs, 'the peer had sent all and shut down');
   const moved = { bytes: 0, messages: 0, sha256: '', seconds: 0 };
   let begun = 0;
   for (let calls = 1; ; calls++) {
@@ -127,7 +140,7 @@ export async function receive(
       hash.update(buf.subarray(0, n));
       moved.bytes += n;
       if ((socket.info.msgFlags & MSG_EOR) !== 0) moved.messages++;
-      each(n);
+      each(moved.bytes);
     }
     if (calls % 64 === 0) await turn();
   }
@@ -139,14 +152,14 @@ export async function receive(
 /** SHUTDOWN, then waits for the peer's end of it; what still comes is thrown away. */
 export async function finish(socket: AsyncSocket, timeoutMs = 20_000): Promise<void> {
   socket.shutdown();
-  const signal = AbortSignal.timeout(timeoutMs);
+  const signal = deadline(timeoutMs, 'the association had ended');
   while ((await socket.recv({ signal })) !== undefined);
   socket.close();
 }
 
 /** Sends every message back as it came (stream, PPID, order) until the peer has shut down. */
 export async function echo(socket: AsyncSocket, timeoutMs = 60_000): Promise<{ bytes: number; messages: number }> {
-  const signal = AbortSignal.timeout(timeoutMs);
+  const signal = deadline(timeoutMs, 'the client had shut down');
   const done = { bytes: 0, messages: 0 };
   for await (const m of socket.messages({ signal })) {
     await socket.send(m.data, { stream: m.stream, ppid: m.ppid, ordered: m.ordered }, { signal });

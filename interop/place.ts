@@ -1,9 +1,11 @@
 // Where an interoperation test runs: this process itself moves into the network namespace of the test (setns(2) of the main
 // thread), so that an appliance made in it opens its TAPs and UDP sockets there, and sockets of node:net are there too.
 import { closeSync, openSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { Appliance, type ApplianceConfig } from '../appliance.js';
 import { native, nativeError } from '../nic/native.js';
 import { Netns, skipWithoutNetns } from '../vm/netns.js';
+import type { ManagedProcess } from '../vm/process.js';
 import type { GuestNic } from '../vm/uml.js';
 
 /** For node:test's `skip`: false when an appliance can be run in a namespace of its own here, else why not. */
@@ -49,7 +51,7 @@ export class Place implements Disposable {
 
 /** The addresses of host `host` on network n, IPv4 and IPv6. We are host 1, guests 2 and 3, the bridge itself is 254. */
 export const v4 = (n: number, host: number) => `10.9.${n}.${host}`;
-export const v6 = (n: number, host: number) => `fd09:${n}::${host}`;
+export const v6 = (n: number, host: number) => `fd09:${n + 1}::${host}`;
 export const onNet = (n: number, host: number) => [`${v4(n, host)}/24`, `${v6(n, host)}/64`];
 
 /** A guest's card on network n; guest 0 is host 2. */
@@ -58,11 +60,29 @@ export const guestNic = (n: number, guest = 0): GuestNic => ({
   addresses: onNet(n, 2 + guest),
 });
 
-/** An appliance with a TAP on each of the networks, as host 1. Close it with closeClean(). */
-export function tapAppliance(networks: readonly number[], more: Partial<ApplianceConfig> = {}): Appliance {
+/**
+ * An appliance with a TAP on each of the networks, as host 1. Close it with closeClean(). Its MAC addresses are always the
+ * same, as those of hardware are: the guest's neighbour caches outlive one appliance after the other.
+ */
+export function tapAppliance(
+  networks: readonly number[],
+  more: Partial<ApplianceConfig> = {},
+  capture?: string,
+): Appliance {
   return Appliance.create({
-    cards: networks.map(n => ({ port: `tap:nke${n}`, addresses: onNet(n, 1) })),
+    cards: networks.map(n => ({
+      port: `tap:nke${n}`,
+      mac: `02:00:00:00:0${n}:01`,
+      addresses: onNet(n, 1),
+      ...(capture === undefined ? {} : { capture: `${capture}.${n}` }),
+    })),
     kexts: ['SCTP'],
     ...more,
   });
+}
+
+/** The command `nke` in a namespace. */
+export function nke(netns: Netns, args: readonly string[], timeoutMs = 30_000): ManagedProcess {
+  const program = fileURLToPath(new URL('../nke.js', import.meta.url));
+  return netns.start([process.execPath, program, ...args], { timeoutMs });
 }

@@ -11,6 +11,8 @@ export interface StartOptions {
   timeoutMs?: number;
   /** Text for standard input; without it standard input is empty. */
   input?: string;
+  /** Milliseconds for which standard input stays open after that text, 0 = not at all. */
+  hold?: number;
   /** Bytes of output kept per stream (the last ones). */
   keep?: number;
   /** Also opens a two-way channel as file descriptor 3 of the child. */
@@ -98,7 +100,9 @@ export class ManagedProcess implements AsyncDisposable {
       });
     });
     child.stdin?.on('error', () => {}); // a child that ends before it has read all is told by its status
-    child.stdin?.end(options.input);
+    child.stdin?.write(options.input);
+    const close = setTimeout(() => child.stdin?.end(), options.hold ?? 0);
+    child.once('exit', () => clearTimeout(close));
   }
 
   get pid(): number | undefined {

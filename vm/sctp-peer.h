@@ -7,6 +7,9 @@
  *   echo     receive and send back what came, message for message (stream, PPID and order kept)
  *   pingpong connect, send one message, wait for its echo, again; round-trip times
  *
+ * With --abort on, sink and source end by ABORT (RFC 9260 section 9.1) once they have had what --bytes, --count or
+ * --seconds say.
+ *
  * A server prints {"ready":true} before it accepts, and serves one association at a time. Whatever happens the program
  * ends by itself after --timeout. Exit status: 0 it held, 1 protocol or socket trouble, 2 usage, 3 timeout; 1 and 3
  * print {"error":...}.
@@ -50,6 +53,8 @@ static void stack_send(const uint8_t *p, size_t n, const struct how *how);
 static void stack_shutdown(void);
 /** Closes the association. */
 static void stack_close(void);
+/** SO_LINGER of zero: the close that follows sends ABORT (RFC 6458 section 8.1.4). */
+static void stack_linger_zero(void);
 /** Ends the program: nothing of it may hang. */
 static void __attribute__((noreturn)) stack_exit(void);
 
@@ -167,7 +172,7 @@ static struct {
 	uint64_t bytes; /* 0 = by time or by count */
 	uint64_t count; /* messages or round trips; 0 = by bytes or time */
 	double seconds;
-	int sndbuf, rcvbuf, streams, mtu, unordered, hash, crc, nodelay, timeout;
+	int sndbuf, rcvbuf, streams, mtu, unordered, hash, crc, nodelay, timeout, abort;
 	int associations; /* a server ends after so many */
 } opt = {
 	.local_udp = 9899,
@@ -225,7 +230,8 @@ static void __attribute__((noreturn)) usage(const char *why)
 	        "  --sndbuf B --rcvbuf B  socket buffers (256, 128 KiB) --mtu B            fix the path MTU, no discovery\n"
 	        "  --hash on|off      SHA-256 of the payload (on)      --crc on|off       CRC32c also on loopback (on)\n"
 	        "  --nodelay on|off   Nagle off (off)                  --unordered on|off unordered messages (off)\n"
-	        "  --associations N   a server ends after N (1)        --timeout S        give up after S seconds (60)\n",
+	        "  --associations N   a server ends after N (1)        --timeout S        give up after S seconds (60)\n"
+	        "  --abort on|off     sink, source: end by ABORT after --bytes, --count or --seconds (off)\n",
 	        why);
 	exit(2);
 }
@@ -262,6 +268,7 @@ static const struct option long_options[] = {
 	{ "bytes", 1, 0, 'b' },      { "count", 1, 0, 'c' },      { "seconds", 1, 0, 's' },   { "sndbuf", 1, 0, 'x' },
 	{ "rcvbuf", 1, 0, 'X' },     { "mtu", 1, 0, 'M' },        { "hash", 1, 0, 'h' },      { "crc", 1, 0, 'C' },
 	{ "nodelay", 1, 0, 'n' },    { "unordered", 1, 0, 'u' },  { "associations", 1, 0, 'N' }, { "timeout", 1, 0, 't' },
+	{ "abort", 1, 0, 'z' },
 	{ 0, 0, 0, 0 },
 };
 
@@ -309,6 +316,7 @@ static void parse(int argc, char **argv)
 		case 'n': opt.nodelay = on_off(name, optarg); break;
 		case 'u': opt.unordered = on_off(name, optarg); break;
 		case 'N': opt.associations = (int)number(name, optarg, 1, 1 << 20); break;
+		case 'z': opt.abort = on_off(name, optarg); break;
 		case 't': opt.timeout = (int)number(name, optarg, 1, 3600); break;
 		default: usage("unknown option");
 		}
@@ -430,6 +438,17 @@ static uint8_t buffer[MAX_MESSAGE];
 
 /* ---- modes ------------------------------------------------------------------------------------------ */
 
+/** Whether a client has sent, or a sink that is to abort has received, enough. */
+static int enough(const struct tally *t)
+{
+	if (opt.bytes && t->bytes >= opt.bytes)
+		return 1;
+	if (opt.count && t->messages >= opt.count)
+		return 1;
+	/* The clock is looked at every 64 messages. */
+	return opt.seconds > 0 && (t->messages & 63) == 0 && now() - t->first >= opt.seconds;
+}
+
 static void sink(void)
 {
 	struct tally t = { 0 };
@@ -444,6 +463,10 @@ static void sink(void)
 			t.first = now();
 		tally_bytes(&t, buffer, (size_t)n);
 		t.messages += (uint64_t)eor;
+		if (opt.abort && enough(&t)) {
+			stack_linger_zero();
+			break;
+		}
 	}
 	t.last = now();
 	report(&t, "");
@@ -474,17 +497,6 @@ static void echo(void)
 	report(&t, "");
 }
 
-/** Whether a client has sent enough. */
-static int enough(const struct tally *t)
-{
-	if (opt.bytes && t->bytes >= opt.bytes)
-		return 1;
-	if (opt.count && t->messages >= opt.count)
-		return 1;
-	/* The clock is looked at every 64 messages. */
-	return opt.seconds > 0 && (t->messages & 63) == 0 && now() - t->first >= opt.seconds;
-}
-
 static void source(void)
 {
 	struct tally t = { 0 };
@@ -507,9 +519,13 @@ static void source(void)
 	}
 	queued = now() - t.first;
 	/* The association is done when all is acknowledged and SHUTDOWN COMPLETE has passed (RFC 9260 section 9.2). */
-	stack_shutdown();
-	while (stack_receive(buffer, sizeof(buffer), &eor, &came) > 0)
-		;
+	if (opt.abort) {
+		stack_linger_zero();
+	} else {
+		stack_shutdown();
+		while (stack_receive(buffer, sizeof(buffer), &eor, &came) > 0)
+			;
+	}
 	t.last = now();
 	snprintf(more, sizeof(more), ",\"queued\":%.6f", queued);
 	report(&t, more);

@@ -36,6 +36,8 @@ export interface SctpPeerOptions {
   /** Associations after which a server ends (1), seconds after which the program gives up (60). */
   associations?: number;
   timeout?: number;
+  /** sink and source: end by ABORT after bytes, count or seconds (false). */
+  abort?: boolean;
 }
 
 /** The JSON line of one association. `seconds`: a sink's from its first byte, a source's until all is acknowledged. */
@@ -79,6 +81,7 @@ const flags: Record<keyof SctpPeerOptions, string> = {
   nodelay: '--nodelay',
   associations: '--associations',
   timeout: '--timeout',
+  abort: '--abort',
 };
 
 /** The argument array after the program's name. */

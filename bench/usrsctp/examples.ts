@@ -84,12 +84,17 @@ export interface ClientOptions extends ExampleOptions {
   localPort?: number;
   /** Sent a line per message, the newline included; then it shuts down. */
   input: string;
+  /** Milliseconds until it shuts down, default 0: whoever answers after a SHUTDOWN answers nobody (RFC 9260 §9.2). */
+  hold?: number;
 }
 
 /** client: ends when the association has. withoutDebug(stdout) holds what came back and the notifications. */
 export function startClient(options: ClientOptions): ManagedProcess {
   const numbers = [options.port, options.localPort ?? 0, options.localUdp, options.remoteUdp];
-  return start('client', [options.address, ...numbers.map(String)], options, { input: options.input });
+  return start('client', [options.address, ...numbers.map(String)], options, {
+    input: options.input,
+    hold: options.hold ?? 0,
+  });
 }
 
 export interface TsctpServerOptions extends ExampleOptions {

@@ -134,6 +134,13 @@ static void stack_close(void)
 	usrsctp_close(sock);
 }
 
+static void stack_linger_zero(void)
+{
+	const struct linger zero = { .l_onoff = 1, .l_linger = 0 };
+
+	set(sock, SOL_SOCKET, SO_LINGER, &zero, sizeof(zero), "SO_LINGER");
+}
+
 static void stack_exit(void)
 {
 	if (listener)

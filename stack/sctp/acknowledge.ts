@@ -23,13 +23,13 @@ export function handleSack(s: Sctp, a: Association, off: number, len: number): v
   s.stats.sctps_recvsacks++;
   const dv = s.stack.pool.dv;
   if (len < SACK_HEADER) {
-    s.stats.sctps_badsack++;
+    s.drop('sctps_badsack', a);
     return;
   }
   const gaps = dv.getUint16(off + 12);
   const dups = dv.getUint16(off + 14);
   if (len !== SACK_HEADER + 4 * gaps + 4 * dups) {
-    s.stats.sctps_badsack++;
+    s.drop('sctps_badsack', a);
     return;
   }
   const cum = dv.getInt32(off + 4);
@@ -38,7 +38,7 @@ export function handleSack(s: Sctp, a: Association, off: number, len: number): v
     return;
   }
   if (tsnLt(cum, a.cumAcked)) {
-    s.stats.sctps_oldsack++; // §6.2.1 D i: out of order
+    s.drop('sctps_oldsack', a); // §6.2.1 D i: out of order
     return;
   }
   // Gap blocks must lie below what was sent, before anything is believed.
@@ -47,7 +47,7 @@ export function handleSack(s: Sctp, a: Association, off: number, len: number): v
     const from = dv.getUint16(g);
     const to = dv.getUint16(g + 2);
     if (from === 0 || to < from) {
-      s.stats.sctps_badsack++;
+      s.drop('sctps_badsack', a);
       return;
     }
     if (tsnGt((cum + to) | 0, highestSent)) {

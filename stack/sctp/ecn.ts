@@ -17,17 +17,17 @@ export function markedPacket(s: Sctp, a: Association): void {
 /** ECNE: reduce once per window of data, answer CWR always. Length 8 (RFC) or 12 (with a packet count). */
 export function handleEcne(s: Sctp, a: Association, o: number, len: number): void {
   if (len !== 8 && len !== 12) {
-    s.stats.sctps_badchunklen++;
+    s.drop('sctps_badchunklen', a);
     return;
   }
   if (!a.ecn || !a.established) {
-    s.stats.sctps_unexpected++;
+    s.drop('sctps_unexpected', a);
     return;
   }
   const tsn = s.stack.pool.dv.getInt32(o + 4);
   const highestSent = (a.nextTsn - 1) | 0;
   if (tsnGt(tsn, highestSent)) {
-    s.stats.sctps_unexpected++;
+    s.drop('sctps_unexpected', a);
     return;
   }
   // The path the marked chunk took; when it is acknowledged already, the one data takes now.
@@ -52,7 +52,7 @@ export function handleEcne(s: Sctp, a: Association, o: number, len: number): voi
 /** CWR: the peer has reduced for everything up to this TSN. */
 export function handleCwr(s: Sctp, a: Association, o: number, len: number): void {
   if (len !== 8) {
-    s.stats.sctps_badchunklen++;
+    s.drop('sctps_badchunklen', a);
     return;
   }
   const tsn = s.stack.pool.dv.getInt32(o + 4);

@@ -479,6 +479,7 @@ function fit(d: Dice, a: Association, x: Uint8Array): void {
       dv.setInt32(4, (a.nextTsn - 1 - near()) | 0);
       break;
     case c.HEARTBEAT_ACK: {
+      if (x.length >= 16 && d.once(4)) dv.setFloat64(8, d.pick([Number.NaN, Number.POSITIVE_INFINITY, -1, 1e300]));
       const p = a.paths.find(q => q.hbNonce1 !== 0);
       if (p !== undefined && x.length >= 24 && d.once(2)) {
         dv.setUint32(16, p.hbNonce0);

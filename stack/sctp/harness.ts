@@ -3,8 +3,8 @@
 import { MSEC } from '../kern/clock.js';
 import type { MbufPoolSizes } from '../kern/mbuf.js';
 import { AF_INET, AF_INET6, SOCK_STREAM } from '../kern/protosw.js';
-import { MSG_EOR, MSG_NOTIFICATION, RecvInfo, type SendInfo, Socket, type SockAddr } from '../kern/socket.js';
-import { SCTP_KEXT, sctpKext, type SctpKext } from '../kexts/SCTP.kext/index.js';
+import { MSG_EOR, MSG_NOTIFICATION, RecvInfo, type SendInfo, type SockAddr, Socket } from '../kern/socket.js';
+import { SCTP_KEXT, type SctpKext, sctpKext } from '../kexts/SCTP.kext/index.js';
 import { InAddr, IPPROTO_SCTP } from '../netinet/in.js';
 import type { Stack } from '../stack.js';
 import { type LinkOptions, type VirtualLink, VirtualNet } from '../testing.js';
@@ -12,9 +12,26 @@ import { type Notification, type NotificationType, SCTP_EVENT } from './api.js';
 import type { Tunables } from './tunables.js';
 
 export const at = (addr: string, port: number): SockAddr => ({ addr: InAddr.of(addr), port });
-export const sendInfo = (over: Partial<SendInfo> = {}): SendInfo => ({ sid: 0, flags: 0, ppid: 0, context: 0, assocId: 0, prPolicy: 0, prValue: 0, ...over });
+export const sendInfo = (over: Partial<SendInfo> = {}): SendInfo => ({
+  sid: 0,
+  flags: 0,
+  ppid: 0,
+  context: 0,
+  assocId: 0,
+  prPolicy: 0,
+  prValue: 0,
+  ...over,
+});
 
-export const ALL_EVENTS: readonly NotificationType[] = ['assoc-change', 'peer-addr-change', 'remote-error', 'send-failed', 'shutdown', 'partial-delivery', 'sender-dry'];
+export const ALL_EVENTS: readonly NotificationType[] = [
+  'assoc-change',
+  'peer-addr-change',
+  'remote-error',
+  'send-failed',
+  'shutdown',
+  'partial-delivery',
+  'sender-dry',
+];
 
 export interface Received {
   readonly data: Uint8Array;
@@ -56,10 +73,16 @@ export class SctpPair {
     this.a = this.net.addHost('a', { pool });
     this.b = this.net.addHost('b', { pool });
     for (let i = 0; i < (options.links ?? 1); i++) {
-      const addresses = this.family === 4 ? ([[`10.0.${i}.1/24`], [`10.0.${i}.2/24`]] as const) : ([[`fd00:${i}::1/64`], [`fd00:${i}::2/64`]] as const);
+      const addresses =
+        this.family === 4
+          ? ([[`10.0.${i}.1/24`], [`10.0.${i}.2/24`]] as const)
+          : ([[`fd00:${i}::1/64`], [`fd00:${i}::2/64`]] as const);
       this.links.push(this.net.link(this.a, this.b, { delay: 5 * MSEC, noarp: true, addresses, ...options }));
     }
-    const make = () => sctpKext({ tunables: { ...options.tunables, ...(this.encaps === 0 ? {} : { udp_tunneling_port: this.encaps }) } });
+    const make = () =>
+      sctpKext({
+        tunables: { ...options.tunables, ...(this.encaps === 0 ? {} : { udp_tunneling_port: this.encaps }) },
+      });
     this.kexts = [make(), make()];
     for (const [i, s] of [this.a, this.b].entries()) {
       const r = s.kexts.load(this.kexts[i]!);
@@ -112,7 +135,10 @@ export function check(n: number): number {
 }
 
 /** Everything that a socket has to read now. */
-export function drain(so: Socket, size = 65536): { messages: Received[]; notes: Notification[]; end: number | undefined } {
+export function drain(
+  so: Socket,
+  size = 65536,
+): { messages: Received[]; notes: Notification[]; end: number | undefined } {
   const buf = new Uint8Array(size);
   const info = new RecvInfo();
   const messages: Received[] = [];
@@ -125,6 +151,14 @@ export function drain(so: Socket, size = 65536): { messages: Received[]; notes: 
       continue;
     }
     if (n === 0) return { messages, notes, end: 0 };
-    messages.push({ data: buf.slice(0, n), sid: info.sid, ssn: info.ssn, ppid: info.ppid, flags: info.flags, assocId: info.assocId, eor: (info.msgFlags & MSG_EOR) !== 0 });
+    messages.push({
+      data: buf.slice(0, n),
+      sid: info.sid,
+      ssn: info.ssn,
+      ppid: info.ppid,
+      flags: info.flags,
+      assocId: info.assocId,
+      eor: (info.msgFlags & MSG_EOR) !== 0,
+    });
   }
 }

@@ -81,7 +81,7 @@ export function mayProbe(s: Sctp, a: Association, p: Path): boolean {
 /** HEARTBEAT: echoed as it came, to where it came from (§8.3). */
 export function handleHeartbeat(s: Sctp, a: Association, p: PacketContext, o: number, len: number): void {
   if (!a.established || len > MAX_ECHO) {
-    s.stats.sctps_unexpected++;
+    s.drop('sctps_unexpected', a);
     return;
   }
   const bytes = new Uint8Array((len + 3) & ~3);
@@ -95,7 +95,7 @@ export function handleHeartbeat(s: Sctp, a: Association, p: PacketContext, o: nu
 export function handleHeartbeatAck(s: Sctp, a: Association, o: number, len: number): void {
   const dv = s.stack.pool.dv;
   if (len !== 4 + 36 || dv.getUint16(o + 4) !== PARAM_HEARTBEAT_INFO || dv.getUint16(o + 6) !== 36) {
-    s.stats.sctps_hbackbad++;
+    s.drop('sctps_hbackbad', a);
     return;
   }
   const n0 = dv.getUint32(o + 16);
@@ -110,7 +110,7 @@ export function handleHeartbeatAck(s: Sctp, a: Association, o: number, len: numb
       q.addr.w3 === dv.getInt32(o + 36),
   );
   if (p === undefined || n1 === 0 || !a.established) {
-    s.stats.sctps_hbackbad++;
+    s.drop('sctps_hbackbad', a);
     return;
   }
   s.stats.sctps_hbackrecv++;

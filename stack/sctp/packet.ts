@@ -50,6 +50,11 @@ export class PacketBuilder {
     });
   }
 
+  /** Lets go of the timer: SCTP is being unloaded. */
+  finish(): void {
+    this.#s.stack.callouts.stop(this.#retry);
+  }
+
   /** The path of the open packet, or undefined. */
   get openPath(): Path | undefined {
     return this.#isOpen ? this.#path : undefined;
@@ -258,6 +263,12 @@ export function sendMbuf(
   const pool = stack.pool;
   const route = stack.routes.lookupFrom(src, dst);
   if (route === undefined) {
+    pool.freem(m);
+    s.stats.sctps_outfailed++;
+    return;
+  }
+  if (encapsPort !== 0 && s.tunnelPort === 0) {
+    // The tunnel was closed under an association that lives in it.
     pool.freem(m);
     s.stats.sctps_outfailed++;
     return;

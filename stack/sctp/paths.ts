@@ -166,13 +166,14 @@ export function pathFailed(s: Sctp, p: Path, why: Reason): void {
   if (p.state !== 'active') return;
   p.state = 'inactive';
   s.stats.sctps_pathdown++;
-  s.notify(p.asoc.endpoint, {
-    type: 'peer-addr-change',
-    state: 'unreachable',
-    assocId: p.asoc.id,
-    address: { addr: p.addr, port: p.asoc.peerPort },
-    reason: why,
-  });
+  if (p.asoc.established)
+    s.notify(p.asoc.endpoint, {
+      type: 'peer-addr-change',
+      state: 'unreachable',
+      assocId: p.asoc.id,
+      address: { addr: p.addr, port: p.asoc.peerPort },
+      reason: why,
+    });
   s.report(p.asoc, 'path-down', why, { address: p.addr.toString() });
   choosePath(s, p.asoc);
 }

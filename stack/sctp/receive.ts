@@ -87,12 +87,12 @@ export class TsnReceiver {
       return true;
     }
     if (((t - a.cumTsn) | 0) >= TSN_MAP_BITS) {
-      s.stats.sctps_datadropmap++;
+      s.drop('sctps_datadropmap', a);
       return true;
     }
     const n = len - DATA_HEADER;
     if (tsnGt(t, a.highestTsn) && this.#free(a) <= 0) {
-      s.stats.sctps_datadropwindow++; // §6.2: drop, and tell the window
+      s.drop('sctps_datadropwindow', a); // §6.2: drop, and tell the window
       a.sackDue = true;
       return true;
     }
@@ -107,14 +107,14 @@ export class TsnReceiver {
     const sid = dv.getUint16(off + 8);
     if (sid >= a.inStreamCount) {
       // §6.5: reported, acknowledged, not delivered.
-      s.stats.sctps_badsid++;
+      s.drop('sctps_badsid', a);
       this.#mark(a, t);
       queueControl(s, a, errorChunk(ERROR, 0, [cause(CAUSE_INVALID_STREAM, new ByteWriter().u16(sid).u16(0).take())]));
       s.stats.sctps_errorsent++;
       return true;
     }
     if (ep.gone || ep.cantReceive) {
-      s.stats.sctps_datadropclosed++;
+      s.drop('sctps_datadropclosed', a);
       if (ep.gone) {
         abortAssociation(
           s,
@@ -140,13 +140,13 @@ export class TsnReceiver {
       return false;
     }
     if (!whole && a.fragments.length > 0 && a.fragments[t & MASK] !== 0) {
-      s.stats.sctps_datadropmap++; // a fragment 4,096 TSNs ago still waits for the rest of its message
+      s.drop('sctps_datadropmap', a); // a fragment 4,096 TSNs ago still waits for the rest of its message
       a.sackDue = true;
       return true;
     }
     const m = this.#enough(n) ? chunks.fromRegion(off + DATA_HEADER, n) : 0;
     if (m === 0) {
-      s.stats.sctps_datadropnobuf++;
+      s.drop('sctps_datadropnobuf', a);
       a.sackDue = true; // tells that the window is closed: it is not the network that loses this
       return true;
     }

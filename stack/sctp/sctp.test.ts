@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { SHUT_WR, type Socket } from '../kern/socket.js';
 import { SOCK_SEQPACKET } from '../kern/protosw.js';
+import { SHUT_WR, type Socket } from '../kern/socket.js';
 import { SCTP_UNORDERED } from './api.js';
 import { ALL_EVENTS, at, check, drain, SctpPair, sendInfo } from './harness.js';
 
@@ -47,7 +47,10 @@ for (const family of [4, 6] as const) {
       p.net.run(1e9);
       const atServer = drain(s);
       assert.equal(str(atServer.messages[0]!.data), 'hello');
-      assert.deepEqual([atServer.messages[0]!.sid, atServer.messages[0]!.ppid, atServer.messages[0]!.eor], [3, 7, true]);
+      assert.deepEqual(
+        [atServer.messages[0]!.sid, atServer.messages[0]!.ppid, atServer.messages[0]!.eor],
+        [3, 7, true],
+      );
       assert.deepEqual(
         atServer.notes.map(n => n.type),
         ['assoc-change'],

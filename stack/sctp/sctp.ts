@@ -293,6 +293,7 @@ export class Sctp {
   finish(): void {
     this.#unsubscribe();
     this.stack.callouts.stop(this.#timeWaitTimer);
+    this.builder.finish();
   }
 }
 

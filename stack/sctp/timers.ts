@@ -22,7 +22,7 @@ const MAX_SAMPLE = 60 * SEC;
 
 /** Takes a round-trip sample (ns): rules C1 to C7 of §6.3.1. */
 export function measureRtt(p: Path, sample: number): void {
-  if (sample < 0 || sample > MAX_SAMPLE) return;
+  if (!(sample >= 0 && sample <= MAX_SAMPLE)) return; // NaN too: a heartbeat's time comes back from the peer
   const r = Math.max(sample, 1);
   if (p.srtt === 0) {
     p.srtt = r;

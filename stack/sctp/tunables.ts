@@ -30,7 +30,7 @@ export const TUNABLES = [
   row('recvbuf_auto', 1, 0, 1, '', 'receive buffers grow with what is read per round trip'),
   row('sendbuf_max', 4194304, 4096, U, 'bytes', 'largest send buffer that tuning reaches'),
   row('recvbuf_max', 4194304, 4096, U, 'bytes', 'largest receive buffer that tuning reaches'),
-  row('ecn_enable', 1, 0, 1, '', 'offer and accept ECN (RFC 9260 appendix A)'),
+  row('ecn_enable', 1, 0, 1, '', 'offer and accept ECN (RFC 4960 appendix A)'),
   row('enable_sack_immediately', 1, 0, 1, '', 'set the I bit on the last data before a shutdown (RFC 7053)'),
   row('loopback_nocsum', 1, 0, 1, '', "no CRC32c on the stack's own loopback interface"),
   row('abort_at_limit', 0, 0, 1, '', 'ABORT instead of silence when the accept queue is full'),

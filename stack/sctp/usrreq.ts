@@ -22,6 +22,7 @@ import {
   EOPNOTSUPP,
   EPIPE,
 } from '../kern/errno.js';
+import { CLUSTER_BYTES } from '../kern/mbuf.js';
 import { AF_INET6, type Protosw, SOCK_STREAM } from '../kern/protosw.js';
 import {
   MSG_EOR,
@@ -317,7 +318,9 @@ function queueMessage(
   }
   const pool = s.chunks.pool;
   const pieces = len <= point ? 1 : Math.ceil(len / point);
-  if ((len < 256 ? pool.freeSmall : pool.freeClusters) < RESERVE + pieces) {
+  // A piece beyond a cluster is a chain of them.
+  const mbufs = len < 256 ? 1 : pieces * Math.ceil(Math.min(len, point) / CLUSTER_BYTES);
+  if ((len < 256 ? pool.freeSmall : pool.freeClusters) < RESERVE + mbufs) {
     ep.sendBlocked = true;
     return a.queuedChunks > 0 ? -EAGAIN : -ENOBUFS;
   }

@@ -150,7 +150,8 @@ export function sctpKext(options: SctpKextOptions = {}): SctpKext {
     },
     abortAll: why => {
       if (sctp === undefined) return;
-      for (const a of [...sctp.associations()]) abortAssociation(sctp, a, [cause(CAUSE_USER_ABORT, textBytes(why))], reason(why, '§9.1'));
+      for (const a of [...sctp.associations()])
+        abortAssociation(sctp, a, [cause(CAUSE_USER_ABORT, textBytes(why))], reason(why, '§9.1'));
     },
     references: () =>
       sctp === undefined
