@@ -14,11 +14,12 @@ const PORT = 5001;
 const OURS = 9900;
 const LINUX = 9899;
 
-describe('Linux kernel, SCTP in UDP', { skip }, () => {
+describe('Linux kernel, SCTP in UDP', () => {
   let place: Place;
   let guest: Guest;
 
   before(async () => {
+    if (skip !== false) return;
     place = new Place();
     try {
       place.addNetwork(0, 1, onNet(0, 1));
@@ -39,7 +40,7 @@ describe('Linux kernel, SCTP in UDP', { skip }, () => {
     ['IPv4', v4(0, 1), v4(0, 2)],
     ['IPv6', v6(0, 1), v6(0, 2)],
   ] as const) {
-    test(`${family}: 16 MiB each way in 1,400-byte messages, with equal hashes`, async t => {
+    test(`${family}: 16 MiB each way in 1,400-byte messages, with equal hashes`, { skip }, async t => {
       const address = us.includes(':') ? `[${us}]` : us;
       const ours = Appliance.create({ cards: [{ port: `udp:${address}:${OURS}` }], kexts: ['SCTP'] });
       const amount = { bytes: 16 * MiB, message: 1400 };

@@ -12,11 +12,12 @@ const skip = skipWithoutKernelPeer() || skipWithoutPlace();
 const MiB = 1 << 20;
 const PORT = 5001;
 
-describe('Linux kernel', { skip }, () => {
+describe('Linux kernel', () => {
   let place: Place;
   let guest: Guest;
 
   before(async () => {
+    if (skip !== false) return;
     place = new Place();
     try {
       place.addNetwork(0);
@@ -56,7 +57,7 @@ describe('Linux kernel', { skip }, () => {
     ] as const) {
       const amount = { bytes: mib * MiB, message };
 
-      test(`${family}: ${mib} MiB in ${message}-byte messages from us to the kernel`, async t => {
+      test(`${family}: ${mib} MiB in ${message}-byte messages from us to the kernel`, { skip }, async t => {
         await withOurs(async ours => {
           const sink = await startKernelPeer(guest, 'sink', { addresses: [linux] });
           const socket = await connect(ours, [linux], PORT, { addresses: [us] });
@@ -69,7 +70,7 @@ describe('Linux kernel', { skip }, () => {
         });
       });
 
-      test(`${family}: ${mib} MiB in ${message}-byte messages from the kernel to us`, async t => {
+      test(`${family}: ${mib} MiB in ${message}-byte messages from the kernel to us`, { skip }, async t => {
         await withOurs(async ours => {
           const listener = listen(ours, { port: PORT, addresses: [us] });
           const source = await startKernelPeer(guest, 'source', { addresses: [linux], peers: [us], ...amount });
@@ -85,7 +86,7 @@ describe('Linux kernel', { skip }, () => {
       });
     }
 
-    test(`${family}: both echo to each other`, async () => {
+    test(`${family}: both echo to each other`, { skip }, async () => {
       await withOurs(async ours => {
         for (const message of [64, 20_000]) {
           const listener = listen(ours, { port: PORT, addresses: [us] });
@@ -110,7 +111,7 @@ describe('Linux kernel', { skip }, () => {
       });
     });
 
-    test(`${family}: ABORT both ways, and refusals both ways`, async () => {
+    test(`${family}: ABORT both ways, and refusals both ways`, { skip }, async () => {
       await withOurs(async ours => {
         const listener = listen(ours, { port: PORT, addresses: [us] });
         const to = { addresses: [linux], peers: [us] };
@@ -123,7 +124,8 @@ describe('Linux kernel', { skip }, () => {
         assert.ok(await socket.recv({ signal: deadline(10_000) }));
         socket.abort('enough');
         listener.close();
-        await assert.rejects(aborted.result(), /kernel source: (send|receive): .*(reset|pipe|aborted)/i);
+        // A writer that waits for room hears ESRCH.
+        await assert.rejects(aborted.result(), /kernel source: (send|receive): .*(reset|pipe|abort|no such process)/i);
 
         const sink = await startKernelPeer(guest, 'sink', { addresses: [linux] });
         const out = await connect(ours, [linux], PORT);

@@ -23,11 +23,12 @@ const QUICK = {
   'net.inet.sctp.path_rtx_max': 2,
 };
 
-describe('two paths to the Linux kernel', { skip }, () => {
+describe('two paths to the Linux kernel', () => {
   let place: Place;
   let guest: Guest;
 
   before(async () => {
+    if (skip !== false) return;
     place = new Place();
     try {
       place.addNetwork(0);
@@ -52,6 +53,7 @@ describe('two paths to the Linux kernel', { skip }, () => {
     its: (on: boolean) => place.netns.ip('link', 'set', 'g0n0', ...(on ? ['master', 'br0'] : ['nomaster'])),
   };
   beforeEach(() => {
+    if (skip !== false) return;
     plug.ours(true);
     plug.its(true);
   });
@@ -95,7 +97,7 @@ describe('two paths to the Linux kernel', { skip }, () => {
     ['its cable is pulled', 'its', [v4(0, 1), v4(1, 1)], [v4(0, 2), v4(1, 2)]],
     ['its cable is pulled, IPv6', 'its', [v6(0, 1), v6(1, 1)], [v6(0, 2), v6(1, 2)]],
   ] as const) {
-    test(`we send, ${what}: the other path carries on, and the first comes back`, async t => {
+    test(`we send, ${what}: the other path carries on, and the first comes back`, { skip }, async t => {
       await withOurs(async ours => {
         const sink = await startKernelPeer(guest, 'sink', { addresses: far });
         const socket = await connect(ours, [far[0]], PORT, { addresses: near });
@@ -114,7 +116,7 @@ describe('two paths to the Linux kernel', { skip }, () => {
       });
     });
 
-    test(`the kernel sends, ${what}: the other path carries on`, async t => {
+    test(`the kernel sends, ${what}: the other path carries on`, { skip }, async t => {
       await withOurs(async ours => {
         const listener = listen(ours, { port: PORT, addresses: near });
         const source = await startKernelPeer(guest, 'source', {
@@ -124,19 +126,24 @@ describe('two paths to the Linux kernel', { skip }, () => {
           message: 1400,
         });
         const socket = await accept(listener);
-        const received = await receive(socket, 60_000, cutting(cable));
-        const used = paths(socket).length;
+        const cut = cutting(cable);
+        let known = 0;
+        const received = await receive(socket, 60_000, bytes => {
+          known ||= paths(socket).length;
+          cut(bytes);
+        });
+        assert.equal(known, 2);
         socket.close();
         listener.close();
         const sent = await source.result();
-        t.diagnostic(`${((received.bytes * 8) / received.seconds / 1e6).toFixed(0)} Mbit/s, ${used} paths`);
+        t.diagnostic(`${((received.bytes * 8) / received.seconds / 1e6).toFixed(0)} Mbit/s`);
         assert.equal(received.bytes, sent.bytes);
         assert.equal(received.sha256, sent.sha256);
       });
     });
   }
 
-  test('one association over IPv4 on one network and IPv6 on the other', async () => {
+  test('one association over IPv4 on one network and IPv6 on the other', { skip }, async () => {
     await withOurs(async ours => {
       const far = [v4(0, 2), v6(1, 2)];
       const near = [v4(0, 1), v6(1, 1)];

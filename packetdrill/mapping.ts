@@ -67,7 +67,7 @@ export class Mapping {
 
   // What the stack under test sends.
 
-  /** An outbound INIT or INIT ACK has been seen. Returns the numbers that it is to be read with. */
+  /** An outbound INIT or INIT ACK has been captured: the numbers that it is to be read with. */
   sentInit(tag: number, tsn: number, active: boolean): Base {
     const live = tag >>> 0;
     let b = this.#bases.find(x => x.liveTag === live && x.liveTsn === tsn >>> 0);
@@ -75,17 +75,16 @@ export class Mapping {
       if (this.#bases.length >= MAX_BASES) this.#bases.shift();
       this.#bases.push((b = new Base(live, tsn >>> 0, active)));
     }
-    if (active) this.current = b;
-    else {
-      b.peerTag = this.#peerTag;
-      // Nothing is up that could be disturbed: the handshake's numbers hold at once.
-      if (this.current === undefined || !this.#stack.alive(this.current.liveTag)) this.current = b;
-    }
+    if (!active) b.peerTag = this.#peerTag;
     return b;
   }
-  /** The cookie of an outbound INIT ACK. */
-  sentCookie(base: Base, bytes: Uint8Array): void {
-    this.cookie = { bytes, base };
+  /**
+   * It has met its line in the script. An INIT's numbers hold from now on; those of an INIT ACK only when nothing is up that
+   * could be disturbed, else they wait for their cookie.
+   */
+  matchedInit(base: Base, active: boolean, cookie: Uint8Array | undefined): void {
+    if (cookie !== undefined) this.cookie = { bytes: cookie, base };
+    if (active || this.current === undefined || !this.#stack.alive(this.current.liveTag)) this.current = base;
   }
   /**
    * The script's labels for an outbound INIT or INIT ACK, taken the first time. While an INIT of its own is under way, the

@@ -523,7 +523,7 @@ test('mutated scripts: a tree or a ParseError, never anything else, and a printa
   let refused = 0;
   for (let round = 0; round < 2000; round++) {
     let text = seeds[random(seeds.length)]!;
-    for (let k = random(4) + 1; k > 0; k--) {
+    for (let k = random(2) + 1; k > 0; k--) {
       const at = random(text.length + 1);
       const way = random(4);
       if (way === 0) text = text.slice(0, at) + text.slice(at + 1 + random(6));

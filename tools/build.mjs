@@ -28,7 +28,11 @@ if (typesOnly) process.exit(0);
 function nodeGyp() {
   const named = process.env.npm_config_node_gyp;
   if (named && existsSync(named)) return named;
-  for (const base of ['/usr/lib/node_modules', '/usr/local/lib/node_modules', join(dirname(process.execPath), '..', 'lib', 'node_modules')]) {
+  for (const base of [
+    '/usr/lib/node_modules',
+    '/usr/local/lib/node_modules',
+    join(dirname(process.execPath), '..', 'lib', 'node_modules'),
+  ]) {
     const path = join(base, 'npm', 'node_modules', 'node-gyp', 'bin', 'node-gyp.js');
     if (existsSync(path)) return path;
   }

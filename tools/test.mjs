@@ -4,7 +4,7 @@
 // NAME filters: a path part ("mbuf") selects files; "--name=TEXT" selects tests by name.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join, relative, dirname } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 import { fileURLToPath } from 'node:url';
@@ -13,7 +13,9 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const args = process.argv.slice(2);
 const all = args.includes('all');
 const watch = args.includes('--watch');
-const names = args.filter(a => a.startsWith('--name=')).map(a => new RegExp(a.slice(7).replace(/[.*+?^${}()|[\]\\]/g, '\\$&')));
+const names = args
+  .filter(a => a.startsWith('--name='))
+  .map(a => new RegExp(a.slice(7).replace(/[.*+?^${}()|[\]\\]/g, '\\$&')));
 const parts = args.filter(a => !a.startsWith('--') && a !== 'unit' && a !== 'all');
 
 /** Every file below dir, depth first, in name order. */
@@ -37,7 +39,8 @@ const system = all ? tests.filter(f => f.endsWith('.system.test.js')) : [];
 if (system.length > 0) {
   // What the system tests need as a peer; installs when root, else says what will be skipped.
   const peers = spawnSync(process.execPath, [join(root, 'dist', 'vm', 'peers.js')], { stdio: 'inherit' });
-  if (peers.status !== 0) console.warn('nke: some peers are missing; the tests that need them are skipped by name below.');
+  if (peers.status !== 0)
+    console.warn('nke: some peers are missing; the tests that need them are skipped by name below.');
 }
 
 const total = { pass: 0, fail: 0, skipped: 0 };
@@ -46,7 +49,13 @@ const total = { pass: 0, fail: 0, skipped: 0 };
 function stage(files, concurrency) {
   return new Promise(resolve => {
     if (files.length === 0) return resolve();
-    const stream = run({ files, concurrency, watch, testNamePatterns: names.length ? names : undefined, timeout: 600_000 });
+    const stream = run({
+      files,
+      concurrency,
+      watch,
+      testNamePatterns: names.length ? names : undefined,
+      timeout: 600_000,
+    });
     // A file is an entry of nesting 0 of its own; count what stands inside it and files that break as a whole.
     stream.on('test:pass', e => {
       if (e.details.type === 'suite') return;
