@@ -521,7 +521,7 @@ test('mutated scripts: a tree or a ParseError, never anything else, and a printa
   seeds.push(...PACKET_FORMS.map(f => `${START}+0 ${f}`), ...CALL_FORMS.map(f => `${START}+0 ${f}`));
   let parsed = 0;
   let refused = 0;
-  for (let round = 0; round < 2000; round++) {
+  for (let round = 0; round < 1000; round++) {
     let text = seeds[random(seeds.length)]!;
     for (let k = random(2) + 1; k > 0; k--) {
       const at = random(text.length + 1);
@@ -545,5 +545,5 @@ test('mutated scripts: a tree or a ParseError, never anything else, and a printa
       refused++;
     }
   }
-  assert.ok(parsed > 100 && refused > 1000, `${parsed} parsed, ${refused} refused`);
+  assert.ok(parsed > 50 && refused > 500, `${parsed} parsed, ${refused} refused`);
 });

@@ -38,6 +38,8 @@ import { type Attempt, Kernel, type Outcome } from './syscalls.js';
 import { errnoOf, errnoText } from './values.js';
 import { type Captured, capture, findParameter, firstChunk, icmpFrame, sctpFrame, sctpPacket, type Tuple } from './wire.js';
 
+/** Mbufs of the stack under test: enough for full buffers both ways beside what senders must leave (making them costs time). */
+const POOL = { small: 1024, cluster: 768, jumbo: 16 } as const;
 /** Steps at one instant after which the stack is thought to run in circles. */
 const MAX_STEPS = 20_000;
 /** How long a `*` line, or a call that blocks without saying how long, waits in virtual time. */
@@ -143,7 +145,7 @@ class Run {
     this.#stack = new Stack({
       clock: this.#clock,
       random,
-      pool: new MbufPool({ small: 2048, cluster: 2048, jumbo: 32 }),
+      pool: new MbufPool(POOL),
       kick: () => {
         this.#kicked = true;
       },
