@@ -25,8 +25,7 @@ class Folder implements Disposable {
     return join(this.path, name);
   }
   [Symbol.dispose](): void {
-    if (process.env.INTEROP_KEEP === undefined) rmSync(this.path, { recursive: true, force: true });
-    else console.log(`kept ${this.path}`);
+    rmSync(this.path, { recursive: true, force: true });
   }
 }
 

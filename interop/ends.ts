@@ -209,17 +209,23 @@ const NEVER = [
   'sctps_nomem',
 ] as const;
 
-/**
- * Closes an appliance at the end of a test: none of the counters of NEVER has moved, and every mbuf is back in the pool.
- * Call it in `finally`, so with `failed` set it checks nothing and lets the test's own error stand.
- */
+/** Closes an appliance; throws unless every mbuf is back in the pool and none of the counters of NEVER has moved. */
 export async function closeClean(host: Appliance): Promise<void> {
-  const all = host.counters();
-  const { sctp = {} } = all;
-  if (process.env.INTEROP_STATS) console.log(JSON.stringify(all, (_k, v) => (v === 0 ? undefined : v), 1));
+  const { sctp = {} } = host.counters();
   await host.close();
   const moved = NEVER.filter(name => (sctp[name] ?? 0) !== 0).map(name => `${name}=${sctp[name]}`);
   const { small, cluster, jumbo } = host.stack.pool.inUse;
   if (small + cluster + jumbo > 0) moved.push(`mbufs left: ${small} small, ${cluster} clusters, ${jumbo} jumbos`);
   if (moved.length > 0) throw new Error(`${host.name} did not end clean: ${moved.join(', ')}`);
+}
+
+/** Runs `body` and closes the appliance, clean if the body has not failed (else its error is the one to be told). */
+export async function withClean(host: Appliance, body: () => Promise<void>): Promise<void> {
+  try {
+    await body();
+  } catch (error) {
+    await host.close();
+    throw error;
+  }
+  await closeClean(host);
 }

@@ -5,7 +5,7 @@ import { after, before, describe, type TestContext, test } from 'node:test';
 import { Appliance } from '../appliance.js';
 import { skipWithout } from '../vm/peers.js';
 import { bootGuest, type Guest, skipWithoutGuest } from '../vm/uml.js';
-import { accept, closeClean, connect, deadline, eventually, finish, listen } from './ends.js';
+import { accept, connect, deadline, eventually, finish, listen, withClean } from './ends.js';
 import { type Iperf3Outcome, runIperf3, serveIperf3 } from './iperf3.js';
 import { guestNic, onNet, Place, skipWithoutPlace, v4, v6 } from './place.js';
 
@@ -62,13 +62,7 @@ describe('tools on the Linux kernel', () => {
       ],
       kexts: ['SCTP'],
     });
-    try {
-      await body(ours);
-    } catch (error) {
-      await ours.close();
-      throw error;
-    }
-    await closeClean(ours);
+    await withClean(ours, () => body(ours));
   }
 
   for (const [family, us, linux, far] of [

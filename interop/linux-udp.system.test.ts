@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { Appliance } from '../appliance.js';
 import { skipWithoutKernelPeer, startKernelPeer } from '../vm/sctp-peer.js';
 import { bootGuest, type Guest } from '../vm/uml.js';
-import { accept, closeClean, connect, finish, listen, receive, send } from './ends.js';
+import { accept, connect, finish, listen, receive, send, withClean } from './ends.js';
 import { guestNic, onNet, Place, skipWithoutPlace, v4, v6 } from './place.js';
 
 const skip = skipWithoutKernelPeer() || skipWithoutPlace();
@@ -44,7 +44,7 @@ describe('Linux kernel, SCTP in UDP', () => {
       const address = us.includes(':') ? `[${us}]` : us;
       const ours = Appliance.create({ cards: [{ port: `udp:${address}:${OURS}` }], kexts: ['SCTP'] });
       const amount = { bytes: 16 * MiB, message: 1400 };
-      try {
+      await withClean(ours, async () => {
         const sink = await startKernelPeer(guest, 'sink', { addresses: [linux] });
         const out = await connect(ours, [linux], PORT, { encaps: LINUX });
         const sent = await send(out, amount);
@@ -61,11 +61,7 @@ describe('Linux kernel, SCTP in UDP', () => {
         listener.close();
         assert.equal(came.sha256, (await source.result()).sha256);
         t.diagnostic(`from the kernel ${((came.bytes * 8) / came.seconds / 1e6).toFixed(0)} Mbit/s`);
-      } catch (error) {
-        await ours.close();
-        throw error;
-      }
-      await closeClean(ours);
+      });
     });
   }
 });

@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import type { Appliance, ApplianceConfig } from '../appliance.js';
 import { skipWithoutKernelPeer, startKernelPeer } from '../vm/sctp-peer.js';
 import { bootGuest, type Guest } from '../vm/uml.js';
-import { accept, closeClean, connect, deadline, echo, eventually, finish, listen, receive, send } from './ends.js';
+import { accept, connect, deadline, echo, eventually, finish, listen, receive, send, withClean } from './ends.js';
 import { guestNic, Place, skipWithoutPlace, tapAppliance, v4, v6 } from './place.js';
 
 const skip = skipWithoutKernelPeer() || skipWithoutPlace();
@@ -38,13 +38,7 @@ describe('Linux kernel', () => {
     more: Partial<ApplianceConfig> = {},
   ): Promise<void> {
     const ours = tapAppliance([0], more);
-    try {
-      await body(ours);
-    } catch (error) {
-      await ours.close();
-      throw error;
-    }
-    await closeClean(ours);
+    await withClean(ours, () => body(ours));
   }
 
   for (const [family, us, linux] of [

@@ -8,7 +8,7 @@ import { IPPROTO_SCTP } from '../stack/netinet/in.js';
 import { type PathInfo, SCTP_GET_PATHS } from '../stack/sctp/api.js';
 import { skipWithoutKernelPeer, startKernelPeer } from '../vm/sctp-peer.js';
 import { bootGuest, type Guest } from '../vm/uml.js';
-import { accept, closeClean, connect, eventually, finish, listen, receive, send } from './ends.js';
+import { accept, connect, eventually, finish, listen, receive, send, withClean } from './ends.js';
 import { guestNic, Place, skipWithoutPlace, tapAppliance, v4, v6 } from './place.js';
 
 const skip = skipWithoutKernelPeer() || skipWithoutPlace();
@@ -64,13 +64,7 @@ describe('two paths to the Linux kernel', () => {
 
   async function withOurs(body: (ours: Appliance) => Promise<void>): Promise<void> {
     const ours = tapAppliance([0, 1], { sysctl: QUICK });
-    try {
-      await body(ours);
-    } catch (error) {
-      await ours.close();
-      throw error;
-    }
-    await closeClean(ours);
+    await withClean(ours, () => body(ours));
   }
 
   const paths = (socket: AsyncSocket) => socket.getsockopt(IPPROTO_SCTP, SCTP_GET_PATHS, 0) as readonly PathInfo[];

@@ -13,7 +13,7 @@ import {
   tsctpResult,
   withoutDebug,
 } from '../bench/usrsctp/examples.js';
-import { accept, closeClean, connect, deadline, finish, listen, receive, send } from './ends.js';
+import { accept, connect, deadline, finish, listen, receive, send, withClean } from './ends.js';
 import { nke, Place, skipWithoutPlace } from './place.js';
 
 const skip = skipWithoutExamples() || skipWithoutPlace();
@@ -24,13 +24,7 @@ const FAR = 9899;
 async function withOurs(body: (ours: Appliance, place: Place) => Promise<void>): Promise<void> {
   using place = new Place();
   const ours = Appliance.create({ cards: [{ port: `udp:127.0.0.1:${NEAR}` }], kexts: ['SCTP'] });
-  try {
-    await body(ours, place);
-  } catch (error) {
-    await ours.close();
-    throw error;
-  }
-  await closeClean(ours);
+  await withClean(ours, () => body(ours, place));
 }
 
 test('echo_server sends back what we send, from 1 byte to 8,000', { skip }, async () => {

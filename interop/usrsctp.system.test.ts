@@ -10,7 +10,7 @@ import { Appliance } from '../appliance.js';
 import { skipWithoutUsrsctp } from '../bench/usrsctp/build.js';
 import { freeUdpPorts, startUsrsctp } from '../bench/usrsctp/peer.js';
 import { native, nativeError } from '../nic/native.js';
-import { accept, closeClean, connect, deadline, echo, eventually, finish, listen, receive, send } from './ends.js';
+import { accept, connect, deadline, echo, eventually, finish, listen, receive, send, withClean } from './ends.js';
 import { dissect, skipWithoutTshark, verdict } from './tshark.js';
 
 const skip = skipWithoutUsrsctp() || (native === undefined && `the C module is not built: ${nativeError}`);
@@ -28,13 +28,7 @@ async function withOurs(
     cards: [{ port, ...(capture === undefined ? {} : { capture }) }],
     kexts: ['SCTP'],
   });
-  try {
-    await body(ours, near, far);
-  } catch (error) {
-    await ours.close();
-    throw error;
-  }
-  await closeClean(ours);
+  await withClean(ours, () => body(ours, near, far));
 }
 
 for (const message of [100, 1400, 60_000]) {
@@ -260,7 +254,6 @@ test('usrsctp: parameters of extensions that we do not have are skipped, and rep
     );
     assert.equal(Number(echoed![2]!), 8);
   } finally {
-    if (process.env.INTEROP_KEEP) console.log(capture, ports);
-    else rmSync(folder, { recursive: true, force: true });
+    rmSync(folder, { recursive: true, force: true });
   }
 });

@@ -229,7 +229,8 @@ export function encodeParameter(w: Writer, p: Parameter, to: ToWire): void {
 
 function address(text: string | Any, family: 4 | 6, at: Position): Uint8Array {
   const a = text === ANY ? undefined : InAddr.parse(text);
-  if (a === undefined || a.family !== family) throw new ScriptError(`an injected packet needs an IPv${family} address`, at);
+  if (a === undefined || a.family !== family)
+    throw new ScriptError(`an injected packet needs an IPv${family} address`, at);
   const out = new Uint8Array(family === 4 ? 4 : 16);
   a.write(new DataView(out.buffer), 0);
   return out;
@@ -271,7 +272,9 @@ function parameterBody(w: Writer, p: Parameter, to: ToWire): void {
       return;
     // Requests carry the peer's own numbers; answers speak of the requests of the stack under test (facts part 4.6).
     case 'OUTGOING_SSN_RESET':
-      w.u32(n(p.req_sn, 'req_sn')).u32(to.tsn(n(p.resp_sn, 'resp_sn'))).u32(n(p.last_tsn, 'last_tsn'));
+      w.u32(n(p.req_sn, 'req_sn'))
+        .u32(to.tsn(n(p.resp_sn, 'resp_sn')))
+        .u32(n(p.last_tsn, 'last_tsn'));
       for (const s of needList(p.sids, 'sids', p.at)) w.u16(s);
       return;
     case 'INCOMING_SSN_RESET':

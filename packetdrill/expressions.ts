@@ -110,7 +110,7 @@ export function recordOf(e: Expr | undefined, l: Layout, peer: SockAddr): CRecor
   }
   for (const [i, f] of e.fields.entries()) {
     const field = field_(l, f, i);
-    const v = valueOf(f.value, field.type, peer);
+    const v = literalValue(f.value, field.type, peer);
     if (v !== undefined) out[field.name] = v;
   }
   return out;
@@ -123,7 +123,7 @@ function field_(l: Layout, f: StructField, i: number) {
   return field;
 }
 
-function valueOf(e: Expr, type: CType, peer: SockAddr): CValue {
+function literalValue(e: Expr, type: CType, peer: SockAddr): CValue {
   if (type.kind === 'sockaddr') return sockaddr(e, peer);
   if (e.kind === 'any') return undefined;
   if (type.kind === 'struct') return recordOf(e, type.layout, peer);
@@ -151,7 +151,10 @@ export function compareRecord(
   if (e.kind === 'any') return;
   if (e.kind !== 'struct') {
     const first = l.fields[0]!;
-    if (e.kind === 'list' && first.type.kind === 'tail') return compareList(where, e, got[first.name], out);
+    if (e.kind === 'list' && first.type.kind === 'tail') {
+      compareList(where, e, got[first.name], out);
+      return;
+    }
     const n = numberOf(e);
     if (n !== undefined) compareNumber(where, n, Number(got[first.name] ?? 0), first.type, out);
     return;
@@ -161,7 +164,8 @@ export function compareRecord(
     const name = `${where}, ${f.name ?? field.name}`;
     const v = got[field.name];
     if (f.value.kind === 'any') continue;
-    if (field.type.kind === 'struct') compareRecord(name, f.value, field.type.layout, (v ?? {}) as CRecord, out, translate);
+    if (field.type.kind === 'struct')
+      compareRecord(name, f.value, field.type.layout, (v ?? {}) as CRecord, out, translate);
     else if (field.type.kind === 'sockaddr') compareAddress(name, f.value, v as SockAddr | undefined, out);
     else if (field.type.kind === 'tail') compareList(name, f.value, v, out);
     else {

@@ -145,7 +145,8 @@ export function sendmsgRequest(
     } else if (c.type === 8) {
       const r = take(AUTHINFO);
       if (r !== undefined) (request ??= emptyRequest()).keyNumber = num(r, 'auth_keynumber');
-    } else if ((c.type === 9 || c.type === 10) && c.data !== undefined) addresses.push({ addr: dstaddr(c.data), port: 0 });
+    } else if ((c.type === 9 || c.type === 10) && c.data !== undefined)
+      addresses.push({ addr: dstaddr(c.data), port: 0 });
   }
   return { request: old ?? request, init, addresses };
 }
@@ -234,14 +235,7 @@ function received(so: Socket, i: RecvInfo): { type: number; layout: Layout; data
 }
 
 /** Compares the control messages of a recvmsg with `msg_control=[…]`. `message`: false for end of file. */
-export function compareControl(
-  so: Socket,
-  i: RecvInfo,
-  message: boolean,
-  e: Expr,
-  abi: Abi,
-  out: Difference[],
-): void {
+export function compareControl(so: Socket, i: RecvInfo, message: boolean, e: Expr, abi: Abi, out: Difference[]): void {
   if (e.kind === 'any') return;
   const got = message ? received(so, i) : [];
   const want = cmsgs(e);
@@ -269,7 +263,11 @@ export function recvvInfo(
   const next = nextOf(i);
   const nxt = w.nxt && next !== undefined;
   if (w.rcv && nxt)
-    return { type: 3, layout: layoutOf('sctp_recvv_rn'), data: { recvv_rcvinfo: rcvOf(i), recvv_nxtinfo: nxtOf(next) } };
+    return {
+      type: 3,
+      layout: layoutOf('sctp_recvv_rn'),
+      data: { recvv_rcvinfo: rcvOf(i), recvv_nxtinfo: nxtOf(next) },
+    };
   if (w.rcv) return { type: 1, layout: layoutOf('sctp_rcvinfo'), data: rcvOf(i) };
   if (nxt) return { type: 2, layout: layoutOf('sctp_nxtinfo'), data: nxtOf(next) };
   return { type: 0, layout: undefined, data: {} };

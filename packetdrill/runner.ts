@@ -7,6 +7,7 @@ import { writeFileSync } from 'node:fs';
 import { LINKTYPE_RAW, PCAPNG_INBOUND, PCAPNG_OUTBOUND, PcapngWriter } from '../nic/ports/pcapng.js';
 import { Clock, SEC, SeededRandom } from '../stack/kern/clock.js';
 import { MbufPool } from '../stack/kern/mbuf.js';
+import { SOCK_SEQPACKET } from '../stack/kern/protosw.js';
 import type { SockAddr, Socket } from '../stack/kern/socket.js';
 import { type SctpKext, sctpKext } from '../stack/kexts/SCTP.kext/index.js';
 import { IFF_MULTICAST, IFF_NOARP, IFF_POINTOPOINT } from '../stack/net/ifnet.js';
@@ -33,10 +34,19 @@ import { CHUNK_NAMES } from './forms.js';
 import { type Base, Mapping } from './mapping.js';
 import type { Difference, Failure, RunOptions, ScriptResult } from './result.js';
 import { readSettings, type Settings } from './settings.js';
-import { KNOWN_SYSCTLS } from './sysctls.js';
 import { type Attempt, Kernel, type Outcome } from './syscalls.js';
+import { KNOWN_SYSCTLS } from './sysctls.js';
 import { errnoOf, errnoText } from './values.js';
-import { type Captured, capture, findParameter, firstChunk, icmpFrame, sctpFrame, sctpPacket, type Tuple } from './wire.js';
+import {
+  type Captured,
+  capture,
+  findParameter,
+  firstChunk,
+  icmpFrame,
+  sctpFrame,
+  sctpPacket,
+  type Tuple,
+} from './wire.js';
 
 /** Mbufs of the stack under test: enough for full buffers both ways beside what senders must leave (making them costs time). */
 const POOL = { small: 1024, cluster: 768, jumbo: 16 } as const;
@@ -200,7 +210,16 @@ class Run {
       mapping: this.#mapping,
       bindAddress: { addr: seen(settings.local), port: settings.bindPort },
       connectAddress: { addr: seen(settings.remote), port: settings.connectPort },
-      peer: () => ({ addr: seen(settings.remote), port: tuple.remotePort }),
+      // Before anybody is known: whom a one-to-many socket would send to.
+      peer: () => ({
+        addr: settings.remote,
+        port: this.#mapping.current === undefined ? settings.connectPort : tuple.remotePort,
+      }),
+      sending: (so, to) => {
+        if (so.proto.type !== SOCK_SEQPACKET || this.#mapping.current !== undefined) return;
+        tuple.localPort = port(so);
+        tuple.remotePort = to.port;
+      },
       made: () => {
         tuple.localPort = settings.bindPort;
         tuple.remotePort = this.#peerPort;
@@ -267,7 +286,8 @@ class Run {
       if (known !== undefined) {
         if (!(value >= known.min && value <= known.max))
           throw new ScriptError(`sysctl ${name}=${value}: out of range`, command.at);
-        if (value !== known.have) this.#notes.push(`sysctl ${name}=${value} has no effect: this stack does not have it`);
+        if (value !== known.have)
+          this.#notes.push(`sysctl ${name}=${value} has no effect: this stack does not have it`);
       } else if (e !== -2 || !ignoreUnknown)
         throw new ScriptError(`sysctl ${name}=${value}: ${e === -2 ? 'unknown name' : errnoText(e)}`, command.at);
     }
@@ -574,7 +594,8 @@ class Run {
         this.#strangers++;
         continue;
       }
-      if (this.#waiting.length >= MAX_WAITING) throw new ScriptError(`more than ${MAX_WAITING} packets wait to be looked at`);
+      if (this.#waiting.length >= MAX_WAITING)
+        throw new ScriptError(`more than ${MAX_WAITING} packets wait to be looked at`);
       this.#waiting.push({ packet, base: this.#baseOf(packet) });
     }
   }

@@ -63,7 +63,10 @@ export function readSettings(options: readonly ScriptOption[], overrides?: Reado
     local: local.addr,
     remote: address('remote_ip', d.remote).addr,
     gateway: address('gateway_ip', d.gateway).addr,
-    addresses: [`${local.addr}/${prefix}`, ...(family === 6 ? [linkLocal(given.get('local_linklocal_ip')?.value)] : [])],
+    addresses: [
+      `${local.addr}/${prefix}`,
+      ...(family === 6 ? [linkLocal(given.get('local_linklocal_ip')?.value)] : []),
+    ],
     bindPort: number('bind_port', 8080, 1, 65535),
     connectPort: number('connect_port', 8080, 1, 65535),
     mtu: number('mtu', 1500, MIN_MTU[family], 65535),

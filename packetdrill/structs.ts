@@ -195,20 +195,14 @@ struct(
   `${head('spc')} spc_aaddr:sockaddr spc_state:u32 spc_error:u32 spc_assoc_id:u32 spc_padding:4`,
 );
 struct('sctp_remote_error', `${head('sre')} sre_error:u16 sre_assoc_id:u32 sre_data:u8[]`);
-struct(
-  'sctp_send_failed',
-  `${head('ssf')} ssf_error:u32 ssf_info:sctp_sndrcvinfo ssf_assoc_id:u32 ssf_data:u8[]`,
-);
+struct('sctp_send_failed', `${head('ssf')} ssf_error:u32 ssf_info:sctp_sndrcvinfo ssf_assoc_id:u32 ssf_data:u8[]`);
 struct(
   'sctp_send_failed_event',
   `${head('ssfe')} ssfe_error:u32 ssfe_info:sctp_sndinfo ssfe_assoc_id:u32 ssfe_data:u8[]`,
 );
 struct('sctp_shutdown_event', `${head('sse')} sse_assoc_id:u32`);
 struct('sctp_adaptation_event', `${head('sai')} sai_adaptation_ind:u32 sai_assoc_id:u32`);
-struct(
-  'sctp_pdapi_event',
-  `${head('pdapi')} pdapi_indication:u32 pdapi_stream:u16 pdapi_seq:u16 pdapi_assoc_id:u32`,
-);
+struct('sctp_pdapi_event', `${head('pdapi')} pdapi_indication:u32 pdapi_stream:u16 pdapi_seq:u16 pdapi_assoc_id:u32`);
 struct(
   'sctp_authkey_event',
   `${head('auth')} auth_keynumber:u16 auth_altkeynumber:u16 auth_indication:u32 auth_assoc_id:u32`,
@@ -246,8 +240,7 @@ const ALIASES: Readonly<Record<string, string>> = {
   sspp_address: 'sspp_addr',
   sai_adaption_ind: 'sai_adaptation_ind',
 };
-export const fieldName = (written: string): string =>
-  Object.hasOwn(ALIASES, written) ? ALIASES[written]! : written;
+export const fieldName = (written: string): string => (Object.hasOwn(ALIASES, written) ? ALIASES[written]! : written);
 
 /** Fields that hold an association id: 0 when left out, and not compared then. */
 export const isAssocId = (field: string): boolean => /(^|_)assoc_id$|_aid$/.test(field);
@@ -373,7 +366,7 @@ function pairs(spec: string, convert: Readonly<Record<string, Convert>> = {}): C
     toApi: r => {
       const out: Obj = {};
       for (const [c, key] of list) {
-        const v = convert[c]?.[0](r[c]) ?? r[c];
+        const v = convert[c] === undefined ? r[c] : convert[c][0](r[c]);
         if (v !== undefined) out[key] = v;
       }
       return out;
@@ -389,6 +382,10 @@ function pairs(spec: string, convert: Readonly<Record<string, Convert>> = {}): C
 const plain = (field: string): Codec => ({ toApi: r => r[field], toC: v => ({ [field]: cval(v) }) });
 /** { assocId, value } */
 const assocValue = pairs('assoc_id assocId, assoc_value value');
+/** The unspecified address says nobody in particular (FreeBSD takes it for none). */
+const nobody: Convert = [v => (isAnyone(v) ? undefined : v), v => v as CValue];
+const isAnyone = (v: CValue): boolean =>
+  typeof v === 'object' && 'addr' in v && v.addr instanceof InAddr && v.addr.isUnspecified;
 const bool: Convert = [v => v !== 0, v => Number(v === true || (typeof v === 'number' && v !== 0))];
 const lookup = (table: Readonly<Record<string, number>>): Convert => [
   v => Object.keys(table).find(k => table[k] === v),
@@ -430,9 +427,7 @@ const status = pairs(
 const sndrcv = pairs(
   'sinfo_stream sid, sinfo_flags flags, sinfo_ppid ppid, sinfo_context context, sinfo_timetolive prValue, sinfo_assoc_id assocId',
 );
-const sndinfo = pairs(
-  'snd_sid sid, snd_flags flags, snd_ppid ppid, snd_context context, snd_assoc_id assocId',
-);
+const sndinfo = pairs('snd_sid sid, snd_flags flags, snd_ppid ppid, snd_context context, snd_assoc_id assocId');
 const SUBSCRIBE =
   'sctp_data_io_event dataIo, sctp_association_event association, sctp_address_event address, sctp_send_failure_event sendFailure, sctp_peer_error_event peerError, sctp_shutdown_event shutdown, sctp_partial_delivery_event partialDelivery, sctp_adaptation_layer_event adaptationLayer, sctp_authentication_event authentication, sctp_sender_dry_event senderDry, sctp_stream_reset_event streamReset';
 
@@ -444,7 +439,12 @@ const option = (name: string, number: number, layout: string, codec: Codec) => r
 const int = (name: string, number: number) => option(name, number, 'int', plain('value'));
 const value = (name: string, number: number) => option(name, number, 'sctp_assoc_value', assocValue);
 
-option('SCTP_RTOINFO', 0x01, 'sctp_rtoinfo', pairs('srto_assoc_id assocId, srto_initial initial, srto_max max, srto_min min'));
+option(
+  'SCTP_RTOINFO',
+  0x01,
+  'sctp_rtoinfo',
+  pairs('srto_assoc_id assocId, srto_initial initial, srto_max max, srto_min min'),
+);
 option(
   'SCTP_ASSOCINFO',
   0x02,
@@ -473,6 +473,7 @@ option(
   'sctp_paddrparams',
   pairs(
     'spp_address address, spp_assoc_id assocId, spp_hbinterval hbInterval, spp_pathmtu pathMtu, spp_flags flags, spp_ipv6_flowlabel flowlabel, spp_pathmaxrxt pathMaxRxt, spp_dscp dscp',
+    { spp_address: nobody },
   ),
 );
 option('SCTP_DEFAULT_SEND_PARAM', 0x0b, 'sctp_sndrcvinfo', sndrcv);
@@ -515,6 +516,7 @@ option(
   'sctp_paddrthlds',
   pairs(
     'spt_address address, spt_assoc_id assocId, spt_pathmaxrxt pathMaxRxt, spt_pathpfthld pathPfThld, spt_pathcpthld pathCpThld',
+    { spt_address: nobody },
   ),
 );
 option(
@@ -523,6 +525,7 @@ option(
   'sctp_udpencaps',
   // sue_port is in network order.
   pairs('sue_address address, sue_assoc_id assocId, sue_port port', {
+    sue_address: nobody,
     sue_port: [v => swap(v as number), v => swap(Number(v ?? 0))],
   }),
 );
@@ -567,7 +570,12 @@ option(
 );
 option('SCTP_RESET_ASSOC', 0x902, 'sctp_assoc_t', pairs('assoc_id assocId'));
 option('SCTP_ADD_STREAMS', 0x903, 'sctp_add_streams', pairs('sas_assoc_id assocId, sas_instrms in, sas_outstrms out'));
-option('SCTP_GET_SNDBUF_USE', 0x1101, 'sctp_sockstat', pairs('ss_assoc_id assocId, ss_total_sndbuf sndbuf, ss_total_recv_buf rcvbuf'));
+option(
+  'SCTP_GET_SNDBUF_USE',
+  0x1101,
+  'sctp_sockstat',
+  pairs('ss_assoc_id assocId, ss_total_sndbuf sndbuf, ss_total_recv_buf rcvbuf'),
+);
 option(
   'SCTP_PCB_STATUS',
   0x1104,
@@ -576,7 +584,12 @@ option(
     'ep_count endpoints, asoc_count associations, laddr_count localAddresses, raddr_count remoteAddresses, chk_count chunks, readq_count readQueue, free_chunks freeChunks, stream_oque streamQueues',
   ),
 );
-option('SCTP_GET_NONCE_VALUES', 0x1105, 'sctp_get_nonce_values', pairs('gn_assoc_id assocId, gn_peers_tag peerTag, gn_local_tag localTag'));
+option(
+  'SCTP_GET_NONCE_VALUES',
+  0x1105,
+  'sctp_get_nonce_values',
+  pairs('gn_assoc_id assocId, gn_peers_tag peerTag, gn_local_tag localTag'),
+);
 value('SCTP_CMT_ON_OFF', 0x1200);
 value('SCTP_CMT_USE_DAC', 0x1201);
 value('SCTP_PLUGGABLE_CC', 0x1202);
@@ -729,7 +742,9 @@ export const NOTIFICATIONS: readonly NotificationRow[] = [
     strreset_assoc_id: cval(n.assocId),
     strreset_stream_list: bytesOf(n.streams),
   })),
-  notification('sender-dry', 0xa, 'sender_dry', 'sctp_sender_dry_event', n => ({ sender_dry_assoc_id: cval(n.assocId) })),
+  notification('sender-dry', 0xa, 'sender_dry', 'sctp_sender_dry_event', n => ({
+    sender_dry_assoc_id: cval(n.assocId),
+  })),
   notification('notifications-stopped', 0xb, 'sn', 'sctp_notifications_stopped_event', n => ({
     sn_assoc_id: cval(n.assocId),
   })),

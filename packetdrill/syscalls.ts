@@ -87,6 +87,8 @@ export interface Environment {
   /** The socket under test is bound, listens, or connects. */
   bound(so: Socket): void;
   connecting(so: Socket, to: SockAddr): void;
+  /** It sends to an address, which may be what sets up an association (one-to-many). */
+  sending(so: Socket, to: SockAddr): void;
 }
 
 const done = (value: number, differences: readonly Difference[] = []): Outcome => ({ value, differences });
@@ -251,9 +253,7 @@ export class Kernel {
       send: a => this.#on(a, d => this.#send(d, need(a[2], 'a length'), undefined, undefined, need(a[3], 'flags'))),
       writev: a => this.#on(a, d => this.#send(d, total(iovecs(a[1])))),
       sendto: a =>
-        this.#on(a, d =>
-          this.#send(d, need(a[2], 'a length'), undefined, sockaddr(a[4], peer()), need(a[3], 'flags')),
-        ),
+        this.#on(a, d => this.#send(d, need(a[2], 'a length'), undefined, sockaddr(a[4], peer()), need(a[3], 'flags'))),
       sctp_sendmsg: a =>
         this.#on(a, d => {
           const r = emptyRequest();
@@ -268,7 +268,9 @@ export class Kernel {
           return this.#send(d, need(a[2], 'a length'), r, this.#destination(a[3], a[4]));
         }),
       sctp_send: a =>
-        this.#on(a, d => this.#send(d, need(a[2], 'a length'), sndrcvRequest(a[3], peer()), undefined, need(a[4], 'flags'))),
+        this.#on(a, d =>
+          this.#send(d, need(a[2], 'a length'), sndrcvRequest(a[3], peer()), undefined, need(a[4], 'flags')),
+        ),
       sctp_sendx: a =>
         this.#on(a, d => {
           const to = sockaddrs(a[3], peer())[0];
@@ -278,7 +280,8 @@ export class Kernel {
         this.#on(a, d => {
           const r = sendvRequest(a[5], numberOf(a[6]) ?? 0, numberOf(a[7]) ?? 0, peer());
           if (r === -1) return () => done(-EINVAL);
-          const to = a[3] === undefined || a[3].kind === 'any' || a[3].kind === 'null' ? undefined : sockaddrs(a[3], peer())[0];
+          const to =
+            a[3] === undefined || a[3].kind === 'any' || a[3].kind === 'null' ? undefined : sockaddrs(a[3], peer())[0];
           return this.#send(d, total(iovecs(a[1])), r, to, numberOf(a[8]) ?? 0);
         }),
       sendmsg: a => this.#on(a, d => this.#sendmsg(d, a)),
@@ -286,7 +289,9 @@ export class Kernel {
       recv: a => this.#on(a, d => this.#recv(d, [{ base: a[1]!, len: need(a[2], 'a length') }], need(a[3], 'flags'))),
       readv: a => this.#on(a, d => this.#recv(d, iovecs(a[1]), 0)),
       recvfrom: a =>
-        this.#on(a, d => this.#recv(d, [{ base: a[1]!, len: need(a[2], 'a length') }], need(a[3], 'flags'), { from: a[4] })),
+        this.#on(a, d =>
+          this.#recv(d, [{ base: a[1]!, len: need(a[2], 'a length') }], need(a[3], 'flags'), { from: a[4] }),
+        ),
       sctp_recvmsg: a =>
         this.#on(a, d =>
           this.#recv(d, [{ base: a[1]!, len: need(a[2], 'a length') }], 0, { from: a[3], sinfo: a[5], flags: a[6] }),
@@ -308,6 +313,7 @@ export class Kernel {
   #send(d: Descriptor, len: number, info?: SendRequest, to?: SockAddr, flags = 0): Attempt {
     return this.#blocking(d, flags, () => {
       if (len < 0 || len > MAX_BUFFER) return done(-EINVAL);
+      if (to !== undefined) this.#env.sending(d.so, to);
       const data = len <= zeros.length ? zeros : new Uint8Array(len);
       return done(d.so.send(data, 0, len, info, to, flags));
     });
@@ -431,7 +437,8 @@ export class Kernel {
           d.nonblocking = need(a[2], 'a value') !== 0;
           return 0;
         }),
-      getsockopt: a => this.#now(a, d => getOption(options(d), need(a[1], 'a level'), need(a[2], 'an option'), a[3], a[4])),
+      getsockopt: a =>
+        this.#now(a, d => getOption(options(d), need(a[1], 'a level'), need(a[2], 'an option'), a[3], a[4])),
       setsockopt: a =>
         this.#now(a, d => setOption(options(d), need(a[1], 'a level'), need(a[2], 'an option'), a[3], numberOf(a[4]))),
       sctp_opt_info: a => this.#now(a, d => getOption(options(d), IPPROTO_SCTP, need(a[2], 'an option'), a[3], a[4])),

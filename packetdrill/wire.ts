@@ -121,7 +121,10 @@ export function icmpFrame(t: Tuple, p: IcmpPacket, tag: number): Uint8Array {
   const family = t.local.family === 4 ? 'ipv4' : 'ipv6';
   const numbers = icmpNumbers(family, p.type, p.code);
   if (numbers === undefined)
-    throw new ScriptError(`no ICMP of ${family} is called "${p.type}${p.code === undefined ? '' : ` ${p.code}`}"`, p.icmpAt);
+    throw new ScriptError(
+      `no ICMP of ${family} is called "${p.type}${p.code === undefined ? '' : ` ${p.code}`}"`,
+      p.icmpAt,
+    );
   const w = new Writer();
   w.u8(numbers.type).u8(numbers.code).u16(0);
   // RFC 1191: the MTU is the low half of the word; ICMPv6 (RFC 4443 §3.2) has all of it.
@@ -148,7 +151,17 @@ function quoted(t: Tuple, p: IcmpPacket, tag: number): Uint8Array {
     return ipPacket(t.local, t.remote, e.udp === undefined ? IPPROTO_SCTP : IPPROTO_UDP, w.take(), undefined);
   }
   w.u16(t.localPort).u16(t.remotePort);
-  if (e.kind === 'udp') return ipPacket(t.local, t.remote, IPPROTO_UDP, w.u16(e.len + 8).u16(0).take(), undefined);
+  if (e.kind === 'udp')
+    return ipPacket(
+      t.local,
+      t.remote,
+      IPPROTO_UDP,
+      w
+        .u16(e.len + 8)
+        .u16(0)
+        .take(),
+      undefined,
+    );
   return ipPacket(t.local, t.remote, 6, w.u32(e.start).take(), undefined);
 }
 

@@ -46,6 +46,21 @@ export interface SendInfo {
   /** Partial reliability: policy and value (RFC 3758, RFC 7496); 0, 0 = reliable. */
   prPolicy: number;
   prValue: number;
+  /** For the association that this message sets up, if it does (SCTP_INIT of RFC 6458 §5.3.1); 0 keeps the default. */
+  init?: { numOstreams: number; maxInstreams: number; maxAttempts: number; maxInitTimeo: number };
+  /** Further addresses of the peer, with the port of the first (SCTP_DSTADDRV4, SCTP_DSTADDRV6, §5.3.9). */
+  addresses?: readonly SockAddr[];
+}
+
+/** What is known of the message behind the one just read (sctp_nxtinfo of RFC 6458 §5.3.6). */
+export interface NextInfo {
+  readonly sid: number;
+  /** SCTP_UNORDERED, SCTP_COMPLETE, SCTP_NOTIFICATION. */
+  readonly flags: number;
+  readonly ppid: number;
+  /** Bytes there now: of the whole message with SCTP_COMPLETE. */
+  readonly length: number;
+  readonly assocId: number;
 }
 
 /** What recv says about a message. One instance is filled over and over: a reader that keeps it copies it. */
@@ -64,6 +79,8 @@ export class RecvInfo {
   from: SockAddr | undefined;
   /** Set with MSG_NOTIFICATION: the notification as an object (its bytes are what recv copies). */
   notification: Readonly<{ type: string }> | undefined;
+  /** The next message, if there is one and the user has asked (SCTP_RECVNXTINFO). */
+  next: NextInfo | undefined;
 }
 
 /** A protocol's side of a socket (pr_usrreqs). Every function returns >= 0 or -errno. */

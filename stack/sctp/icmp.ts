@@ -39,8 +39,8 @@ export function handleIcmp(s: Sctp, c: CtlInput): void {
       const mtu = Math.max(c.mtu, MIN_MTU);
       if (mtu < p.mtu) {
         setMtu(s, p, mtu, `a router told that packets above ${c.mtu} bytes are too big`);
-        // §7.3: what was lost for its size goes again, fragmented by IP where it is too long now.
-        markLost(s, a, p);
+        // §7.3: what was lost for its size goes again, fragmented by IP where it is too long now; the rest has got through.
+        markLost(s, a, p, p.chunkRoom);
         s.markDirty(a);
       }
       break;

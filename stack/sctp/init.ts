@@ -214,8 +214,8 @@ export function buildInit(f: InitFields): Uint8Array {
       if (f.families !== undefined) {
         const { v4, v6 } = f.families;
         w.tlv(PARAM_SUPPORTED_ADDR_TYPES, p => {
-          if (v6) p.u16(PARAM_IPV6);
           if (v4) p.u16(PARAM_IPV4);
+          if (v6) p.u16(PARAM_IPV6);
         });
       }
       for (const a of f.addresses) w.addressParam(a);

@@ -166,7 +166,7 @@ describe('unknown chunks (§3.2)', () => {
       if (reported) {
         const cause = r.out[0]!.chunks[0]!.tlvs[0]!;
         assert.equal(cause.type, CAUSE_UNRECOGNIZED_CHUNK);
-        assert.deepEqual(cause.body, unknown.subarray(0, 9));
+        assert.deepEqual(cause.body, unknown); // padding and all, as FreeBSD
       }
       assert.ok(r.moved.includes('sctps_unknownchunk'));
       assert.equal(r.state, 'ESTABLISHED');

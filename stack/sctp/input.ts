@@ -333,7 +333,7 @@ function control(s: Sctp, a: Association, p: PacketContext, type: number, o: num
       return false;
     default:
       // (extension chunks attach here)
-      return unknownChunk(s, a, type, o, len);
+      return unknownChunk(s, a, p, type, o, len);
   }
 }
 
@@ -342,10 +342,11 @@ function impliedCookieAck(s: Sctp, a: Association): void {
 }
 
 /** §3.2: the highest bits of an unknown type say whether to go on (10, 11) and whether to report (01, 11). */
-function unknownChunk(s: Sctp, a: Association, type: number, o: number, len: number): boolean {
+function unknownChunk(s: Sctp, a: Association, p: PacketContext, type: number, o: number, len: number): boolean {
   s.drop('sctps_unknownchunk', a);
   if ((type & 0x40) !== 0 && a.state !== 'COOKIE_WAIT') {
-    const bytes = s.stack.pool.u8.slice(o, o + Math.min(len, 512));
+    // The chunk goes back with its padding, as FreeBSD sends it and as its length is then read.
+    const bytes = s.stack.pool.u8.slice(o, Math.min(o + pad4(len), p.off + p.len, o + 512));
     queueControl(s, a, errorChunk(ERROR, 0, [cause(CAUSE_UNRECOGNIZED_CHUNK, bytes)]));
     s.stats.sctps_errorsent++;
   }

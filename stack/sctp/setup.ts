@@ -371,9 +371,10 @@ function rivalOf(s: Sctp, a: Association, info: InitInfo, p: PacketContext): str
 
 function concat(parts: readonly Uint8Array[]): Uint8Array {
   const w = new ByteWriter();
+  // The padding of the last one does not count into the cause's length (§3.2).
   for (const x of parts) {
-    w.bytes(x);
     while (w.length % 4 !== 0) w.u8(0);
+    w.bytes(x);
   }
   return w.take();
 }
@@ -444,6 +445,10 @@ export function handleCookieEcho(
   if (a === undefined) {
     if (ep !== undefined) return accept(s, ep, p, c, info);
     outOfTheBlue(s, p);
+    return undefined;
+  }
+  if (a.state === 'SHUTDOWN_ACK_SENT' && action !== undefined && action !== 'discard') {
+    cookieWhileShuttingDown(s, a, p, c);
     return undefined;
   }
   switch (action) {
@@ -526,18 +531,22 @@ function accept(
   return a;
 }
 
+/**
+ * A COOKIE ECHO in SHUTDOWN-ACK-SENT (§5.2.4 A, §3.3.10.10), of the peer's new self or a copy of the old one: as FreeBSD, an
+ * ERROR with the cookie's tag in a packet of its own, and SHUTDOWN ACK again with the tag that we know, which a restarted
+ * peer reflects (§8.5.1 E).
+ */
+function cookieWhileShuttingDown(s: Sctp, a: Association, p: PacketContext, c: CookieFields): void {
+  s.drop('sctps_unexpected', a);
+  s.stats.sctps_errorsent++;
+  queueControl(s, a, errorChunk(SHUTDOWN_ACK, 0, []), p.from);
+  sendPacket(s, p.info.dst, p.info.src, p.dstPort, p.srcPort, c.peerTag, p.info.udpSrc, 0, [
+    errorChunk(ERROR, 0, [cause(CAUSE_COOKIE_IN_SHUTDOWN)]),
+  ]);
+}
+
 /** Case A: the peer has restarted: the socket survives, everything else begins anew (§5.2.4.1). */
 function restart(s: Sctp, a: Association, p: PacketContext, c: CookieFields, info: InitInfo): Association | undefined {
-  if (a.state === 'SHUTDOWN_ACK_SENT') {
-    // The SHUTDOWN ACK carries the old tag, which the restarted peer reflects (§8.5.1 E); the ERROR is for its new self.
-    s.drop('sctps_unexpected', a);
-    s.stats.sctps_errorsent++;
-    queueControl(s, a, errorChunk(SHUTDOWN_ACK, 0, []), p.from);
-    sendPacket(s, p.info.dst, p.info.src, p.dstPort, p.srcPort, c.peerTag, p.info.udpSrc, 0, [
-      errorChunk(ERROR, 0, [cause(CAUSE_COOKIE_IN_SHUTDOWN)]),
-    ]);
-    return undefined;
-  }
   s.stats.sctps_restartestab++;
   failQueued(s, a);
   endPartialDelivery(s, a);

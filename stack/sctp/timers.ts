@@ -5,7 +5,7 @@ import { ETIMEDOUT } from '../kern/errno.js';
 import { abortAssociation, endAssociation } from './abort.js';
 import type { Association, AssocTimers } from './association.js';
 import { CHUNK_RESEND, CHUNK_SENT } from './chunks.js';
-import { CAUSE_PROTOCOL_VIOLATION } from './constants.js';
+import { CAUSE_PROTOCOL_VIOLATION, DATA_HEADER, pad4 } from './constants.js';
 import type { Path } from './path.js';
 import { choosePath, pathFailed } from './paths.js';
 import { reason, reasonText } from './reasons.js';
@@ -160,13 +160,16 @@ export function t3Expired(s: Sctp, p: Path): void {
   s.markDirty(a);
 }
 
-/** Everything in flight on a path is marked for retransmission (E3). Nothing is in flight there then, so T3 stops. */
-export function markLost(s: Sctp, a: Association, p: Path): void {
+/**
+ * Everything in flight on a path is marked for retransmission (E3), or only the chunks longer than `above` bytes, header
+ * included. T3 stops when nothing is left in flight there.
+ */
+export function markLost(s: Sctp, a: Association, p: Path, above = 0): void {
   const chunks = s.chunks;
-  s.stack.callouts.stop(p.t3);
   for (let t = (a.cumAcked + 1) | 0; tsnGt(a.nextTsn, t); t = (t + 1) | 0) {
     const m = a.ring[t & a.ringMask]!;
     if (m === 0 || chunks.path[m] !== p.id || chunks.state[m] !== CHUNK_SENT) continue;
+    if (pad4(chunks.len[m]!) + DATA_HEADER <= above) continue;
     chunks.state[m] = CHUNK_RESEND;
     chunks.fast[m] = 0;
     if (chunks.timed[m] === 1) {
@@ -178,6 +181,7 @@ export function markLost(s: Sctp, a: Association, p: Path): void {
     a.flightChunks--;
     a.resend++;
   }
+  if (p.flight === 0) s.stack.callouts.stop(p.t3);
   // What is lost no longer takes the peer's room.
   const w = a.peerArwnd - a.flight - a.flightChunks * s.tunables.peer_chkoh;
   a.peerRwnd = Math.max(0, w);
