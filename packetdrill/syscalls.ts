@@ -6,6 +6,8 @@
  * attempted again after every step of the stack.
  */
 
+import { Callout } from '../stack/kern/callout.js';
+import { MSEC } from '../stack/kern/clock.js';
 import { RecvInfo, type SockAddr, Socket } from '../stack/kern/socket.js';
 import { IPPROTO_SCTP } from '../stack/netinet/in.js';
 import type { Stack } from '../stack/stack.js';
@@ -493,8 +495,14 @@ export class Kernel {
   #poll(a: readonly Expr[]): Attempt {
     const clock = this.#env.stack.clock;
     const timeout = need(a[2], 'a timeout');
-    const until = timeout < 0 ? Number.POSITIVE_INFINITY : clock.now + timeout * 1e6;
+    let until = 0;
+    // The stack's wheel wakes whoever waits for the call.
+    const timer = new Callout(() => {});
     return () => {
+      if (until === 0) {
+        until = timeout < 0 ? Number.POSITIVE_INFINITY : clock.now + timeout * MSEC;
+        this.#env.stack.callouts.reset(timer, until - clock.now);
+      }
       const differences: Difference[] = [];
       let n = 0;
       for (const [i, x] of listOf(a[0]!).entries()) {

@@ -20,7 +20,7 @@ import {
   udp,
 } from './packets.fixture.js';
 
-const FRAMES = 200_000;
+const FRAMES = 60_000;
 const US = '10.0.0.1';
 const PEER = '10.0.0.2';
 const US6 = '2001:db8::1';

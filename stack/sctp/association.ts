@@ -5,8 +5,9 @@
 
 import { Callout } from '../kern/callout.js';
 import type { Mbuf } from '../kern/mbuf.js';
+import type { SendInfo } from '../kern/socket.js';
 import type { InAddr } from '../netinet/in.js';
-import type { Reason, StateName } from './api.js';
+import type { EventName, Reason, StateName } from './api.js';
 import { ChunkQueue } from './chunks.js';
 import type { CongestionControl } from './congestion.js';
 import { TSN_MAP_BITS } from './constants.js';
@@ -24,7 +25,15 @@ export interface ControlChunk {
 
 /** What only an association being set up has, RFC 9260 §5.1. */
 export type Setup =
-  | { readonly kind: 'cookie-wait'; tries: number; preservative: number; timeoutNs: number; path: Path }
+  | {
+      readonly kind: 'cookie-wait';
+      tries: number;
+      preservative: number;
+      timeoutNs: number;
+      path: Path;
+      /** The INIT has not gone out yet (SCTP_CONNECT_X_DELAYED). */
+      delayed?: boolean;
+    }
   | {
       readonly kind: 'cookie-echoed';
       tries: number;
@@ -91,6 +100,18 @@ export class Association {
   /** Largest payload of one DATA chunk, set by the user (0 = path MTU alone). */
   maxseg: number;
   tos: number;
+  maxCwnd: number;
+  pfThreshold: number;
+  flowLabel: number;
+  /** Inbound streams that we take. */
+  maxInStreams: number;
+
+  // The user's.
+  readonly subscribed: Set<EventName>;
+  readonly defaultSend: SendInfo;
+  context: number;
+  /** Time-outs so far (SCTP_TIMEOUTS). */
+  readonly timeouts = { init: 0, data: 0, sack: 0, shutdown: 0, heartbeat: 0, cookie: 0, shutdownAck: 0 };
 
   // Paths.
   readonly paths: Path[] = [];
@@ -243,6 +264,13 @@ export class Association {
     this.ecnWanted = o.ecn;
     this.maxseg = o.maxseg;
     this.tos = o.tos;
+    this.maxCwnd = o.maxCwnd;
+    this.pfThreshold = o.pfThreshold;
+    this.flowLabel = o.flowLabel;
+    this.maxInStreams = o.inStreams;
+    this.subscribed = new Set(ep.subscribed);
+    this.defaultSend = { ...ep.defaultSend };
+    this.context = o.context;
     this.outStreamCount = o.outStreams;
     this.out = new OutStreams();
     this.initialTsn = initialTsn;

@@ -35,6 +35,8 @@ export class ChunkTable {
   readonly fast: Int32Array;
   /** Id of the path it was last sent on, index into Association.paths. */
   readonly path: Int32Array;
+  /** 1 + id of the path that the user wants it to take (SCTP_ADDR_OVER), 0 = any. */
+  readonly dest: Int32Array;
   /** Highest TSN sent when it was (re)transmitted: fast retransmitting again needs a later one acked. */
   readonly mark: Int32Array;
   /** 1: its acknowledgement is to measure the round trip (Karn: never on a retransmission). */
@@ -63,6 +65,7 @@ export class ChunkTable {
     this.missing = column();
     this.fast = column();
     this.path = column();
+    this.dest = column();
     this.mark = column();
     this.timed = column();
     this.sentAt = new Float64Array(pool.count + 1);

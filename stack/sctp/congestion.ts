@@ -55,7 +55,7 @@ export const rfc9260: CongestionControl = {
         } else p.partialBytesAcked = p.cwnd;
       }
     }
-    const max = p.asoc.endpoint.options.maxCwnd;
+    const max = p.asoc.maxCwnd;
     if (max > 0 && p.cwnd > max) p.cwnd = max;
   },
   afterFastRetransmit(p) {

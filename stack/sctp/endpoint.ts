@@ -5,9 +5,10 @@
 
 import type { RecvInfo, SendInfo, Socket } from '../kern/socket.js';
 import type { InAddr } from '../netinet/in.js';
-import type { Notification, NotificationType } from './api.js';
+import type { EventName, Notification } from './api.js';
 import type { Association } from './association.js';
 import { ChunkQueue, type ChunkTable } from './chunks.js';
+import { encodeNotification } from './notifications.js';
 import type { Tunables } from './tunables.js';
 import type { AssocId } from './types.js';
 
@@ -36,7 +37,33 @@ export interface EndpointOptions {
   inStreams: number;
   encapsPort: number;
   ccModule: number;
+  scheduler: number;
   disableFragments: boolean;
+  /** Errors that make a path potentially failed (RFC 7829); 0xffff = never. */
+  pfThreshold: number;
+  /** Given with what is received (SCTP_CONTEXT). */
+  context: number;
+  /** The next initial TSN, for tests; 0 = random. */
+  debugTsn: number;
+  /** Flow label asked for (SPP_IPV6_FLOWLABEL): kept and given back. */
+  flowLabel: number;
+
+  // The socket's own: not copied into associations.
+  /** Messages end where the user says (SCTP_EXPLICIT_EOR). */
+  explicitEor: boolean;
+  /** What may come between the parts of a message: 0 nothing, 1 other associations, 2 other streams (RFC 6458 §8.1.20). */
+  fragmentInterleave: number;
+  /** Bytes of a message that begin its delivery in parts; undefined = half of the receive buffer. */
+  partialDeliveryPoint: number | undefined;
+  recvRcvInfo: boolean;
+  recvNxtInfo: boolean;
+  extRcvInfo: boolean;
+  dataIo: boolean;
+  /** IPv6 sockets: IPv4 addresses are told as v4-mapped ones. */
+  mappedV4: boolean;
+  reusePort: boolean;
+  /** SO_REUSEADDR, kept and given back: binding never asks for it (facts part 2.2). */
+  reuseAddr: boolean;
 }
 
 export function defaultOptions(t: Tunables): EndpointOptions {
@@ -64,12 +91,35 @@ export function defaultOptions(t: Tunables): EndpointOptions {
     inStreams: t.incoming_streams,
     encapsPort: 0,
     ccModule: t.default_cc_module,
+    scheduler: 0,
     disableFragments: false,
+    pfThreshold: t.path_pf_threshold,
+    context: 0,
+    debugTsn: 0,
+    flowLabel: 0,
+    explicitEor: false,
+    fragmentInterleave: t.default_frag_interleave,
+    partialDeliveryPoint: undefined,
+    recvRcvInfo: false,
+    recvNxtInfo: false,
+    extRcvInfo: false,
+    dataIo: false,
+    mappedV4: false,
+    reusePort: false,
+    reuseAddr: false,
   };
 }
 
 /** Most notifications that wait in one socket; further ones are dropped and counted (`droppedNotifications`). */
 const NOTIFICATION_LIMIT = 1024;
+
+/** A notification in the receive queue; its bytes are made when it is read. */
+interface QueuedNote {
+  readonly note: Notification;
+  bytes: Uint8Array | undefined;
+  /** Bytes read so far. */
+  at: number;
+}
 
 export class Endpoint {
   so: Socket | undefined;
@@ -89,12 +139,15 @@ export class Endpoint {
   #nextId = 3;
   readonly options: EndpointOptions;
   readonly defaultSend: SendInfo = { sid: 0, flags: 0, ppid: 0, context: 0, assocId: 0, prPolicy: 0, prValue: 0 };
-  readonly subscribed = new Set<NotificationType>();
+  /** What new associations tell; each has a set of its own (SCTP_EVENT). */
+  readonly subscribed = new Set<EventName>();
   linger: { onoff: boolean; linger: number } = { onoff: false, linger: 0 };
 
   // Receive queue: messages and notifications in order, linked by nextpkt.
   readonly rcv = new ChunkQueue();
-  readonly #notes = new Map<number, Notification>();
+  readonly #notes = new Map<number, QueuedNote>();
+  /** Interleave level 0: the association whose message is being delivered in parts; nothing else may come between. */
+  partial: Association | undefined;
   droppedNotifications = 0;
   rcvBytes = 0;
   rcvLimit: number;
@@ -140,6 +193,10 @@ export class Endpoint {
   newId(): AssocId {
     return this.#nextId++ as AssocId;
   }
+  /** An association moves here from another endpoint with its id: later ones get higher ids. */
+  adoptId(id: AssocId): void {
+    this.#nextId = Math.max(this.#nextId, id + 1);
+  }
   /** The one association of a one-to-one endpoint. */
   get only(): Association | undefined {
     for (const a of this.asocs.values()) return a;
@@ -157,9 +214,15 @@ export class Endpoint {
     return false;
   }
 
+  /** True when the user of an association (of the endpoint, when there is none) has asked for an event. */
+  wants(assocId: number, event: EventName): boolean {
+    return (this.asocs.get(assocId as AssocId)?.subscribed ?? this.subscribed).has(event);
+  }
   /** Queues a notification behind what is there, if the user subscribed to its type. */
   notify(n: Notification, chunks: ChunkTable): boolean {
-    if (this.gone || this.cantReceive || !this.subscribed.has(n.type)) return false;
+    if (this.gone || this.cantReceive) return false;
+    if (!this.wants(n.assocId, n.type === 'send-failed' && n.deprecated ? 'send-failed-deprecated' : n.type))
+      return false;
     const m = this.#notes.size < NOTIFICATION_LIMIT ? chunks.pool.getSmall(0) : 0;
     if (m === 0) {
       this.droppedNotifications++;
@@ -168,19 +231,52 @@ export class Endpoint {
     chunks.eor[m] = 1;
     chunks.msglen[m] = 0;
     chunks.tail[m] = m;
-    this.#notes.set(m, n);
+    chunks.assoc[m] = n.assocId;
+    this.#notes.set(m, { note: n, bytes: undefined, at: 0 });
     this.rcv.push(chunks.pool, m);
     return true;
   }
   isNote(m: number): boolean {
     return this.#notes.size > 0 && this.#notes.has(m);
   }
-  /** Takes the notification at the head of the queue. */
-  takeNote(m: number, info: RecvInfo): void {
-    info.notification = this.#notes.get(m);
+  /** What is left to read of a notification, in bytes. */
+  noteLength(m: number): number {
+    const q = this.#notes.get(m)!;
+    q.bytes ??= encodeNotification(q.note);
+    return q.bytes.length - q.at;
+  }
+  /** Copies up to `len` bytes of the notification m, and gives it as an object; unless `peek`, they have been read then. */
+  readNote(m: number, buf: Uint8Array, off: number, len: number, info: RecvInfo, peek: boolean): number {
+    const n = Math.min(len, this.noteLength(m));
+    const q = this.#notes.get(m)!;
+    buf.set(q.bytes!.subarray(q.at, q.at + n), off);
+    if (!peek) q.at += n;
+    info.notification = q.note;
+    return n;
   }
   dropNote(m: number): void {
     this.#notes.delete(m);
+  }
+  /** Moves what waits here of one association to another endpoint, in order (sctp_peeloff). */
+  moveReceived(id: AssocId, to: Endpoint, chunks: ChunkTable): void {
+    const pool = chunks.pool;
+    const all = this.rcv.count;
+    for (let i = 0; i < all; i++) {
+      const m = this.rcv.shift(pool);
+      const q = this.#notes.get(m);
+      if (chunks.assoc[m] !== id) {
+        this.rcv.push(pool, m);
+        continue;
+      }
+      to.rcv.push(pool, m);
+      if (q !== undefined) {
+        this.#notes.delete(m);
+        to.#notes.set(m, q);
+      } else {
+        this.rcvBytes -= chunks.msglen[m]!;
+        to.rcvBytes += chunks.msglen[m]!;
+      }
+    }
   }
   /** Throws away what waits to be read. */
   clearReceive(chunks: ChunkTable): void {

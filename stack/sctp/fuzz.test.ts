@@ -3,16 +3,16 @@ import { corpus, Fuzzer, type FuzzState, STATES } from './fuzz.fixture.js';
 
 // A small run of what sctp.fuzz.system.test.ts does at length; NKE_FUZZ_SEED chooses another.
 const SEED = Number(process.env.NKE_FUZZ_SEED ?? 1);
-/** 50,000 in all: most where most can happen, few where each has to be led up to again. */
+/** 14,400 in all: most where most can happen, few where each has to be led up to again. */
 const PACKETS: Record<FuzzState, number> = {
-  NONE: 5000,
-  COOKIE_WAIT: 5000,
-  COOKIE_ECHOED: 3000,
-  ESTABLISHED: 12_000,
-  SHUTDOWN_PENDING: 6250,
-  SHUTDOWN_SENT: 6250,
-  SHUTDOWN_RECEIVED: 6250,
-  SHUTDOWN_ACK_SENT: 6250,
+  NONE: 1500,
+  COOKIE_WAIT: 1500,
+  COOKIE_ECHOED: 1000,
+  ESTABLISHED: 4000,
+  SHUTDOWN_PENDING: 1600,
+  SHUTDOWN_SENT: 1600,
+  SHUTDOWN_RECEIVED: 1600,
+  SHUTDOWN_ACK_SENT: 1600,
 };
 const packets = corpus();
 

@@ -39,6 +39,7 @@ export function failUnsent(s: Sctp, a: Association, which: (sid: number) => bool
       a.out.pendingBytes -= chunks.len[m]!;
       drop(s, a, m, true, false);
     }
+    a.out.setOpen(st, false);
   }
   a.out.dropEmpty();
 }

@@ -15,8 +15,10 @@ export class OutStream {
   /** Link of the active list; undefined = not in it or last. */
   nextActive: OutStream | undefined;
   active = false;
-  /** Explicit EOR: a message was begun and its last fragment has not come from the user yet. */
+  /** Explicit EOR: a message was begun and its last fragment has not come from the user yet; what it began with. */
   openMessage = false;
+  openFlags = 0;
+  openPpid = 0;
   constructor(sid: number) {
     this.sid = sid;
   }
@@ -30,6 +32,8 @@ export class OutStreams {
   last: OutStream | undefined;
   /** Not undefined: the stream whose message is half sent; without I-DATA nothing else may come between. */
   locked: OutStream | undefined;
+  /** Streams with an open message (explicit EOR). */
+  open = 0;
   pending = 0; // chunks
   pendingBytes = 0;
 
@@ -70,9 +74,17 @@ export class OutStreams {
     }
     if (this.locked !== undefined && this.locked.queue.head === 0) this.locked = undefined;
   }
+  /** Opens or ends the message that the user sends in parts. */
+  setOpen(s: OutStream, open: boolean): void {
+    if (s.openMessage !== open) this.open += open ? 1 : -1;
+    s.openMessage = open;
+  }
   /** Restart of an association: all numbers begin anew (queues must be empty). */
   reset(): void {
-    for (const s of this.each()) s.nextSsn = 0;
+    for (const s of this.each()) {
+      s.nextSsn = 0;
+      this.setOpen(s, false);
+    }
     this.locked = undefined;
   }
 }
