@@ -417,17 +417,22 @@ const PATH_STATES = { active: 1, inactive: 2, unconfirmed: 0x200 };
 /** Milliseconds are whole numbers in C. */
 const ms: Convert = [v => v, v => Math.round(Number(v ?? 0))];
 const paddrinfo = pairs(
-  'spinfo_assoc_id assocId, spinfo_address address, spinfo_state state, spinfo_cwnd cwnd, spinfo_srtt srtt, spinfo_rto rto, spinfo_mtu mtu',
+  'spinfo_assoc_id assocId, spinfo_address address, spinfo_state state, spinfo_cwnd cwnd, spinfo_srtt srtt, spinfo_rto rto, spinfo_mtu chunkRoom',
   { spinfo_state: lookup(PATH_STATES), spinfo_srtt: ms, spinfo_rto: ms },
 );
 const status = pairs(
   'sstat_assoc_id assocId, sstat_state state, sstat_rwnd rwnd, sstat_unackdata unackdata, sstat_penddata penddata, sstat_instrms instrms, sstat_outstrms outstrms, sstat_fragmentation_point fragmentationPoint, sstat_primary primary',
   { sstat_state: lookup(SSTAT), sstat_primary: [r => paddrinfo.toApi((r ?? {}) as CRecord), v => paddrinfo.toC(v)] },
 );
+/** The payload protocol identifier: network order in C, a number in the stack's objects. */
+const ppid: Convert = [v => swap32(Number(v ?? 0)), v => swap32(Number(v ?? 0))];
 const sndrcv = pairs(
   'sinfo_stream sid, sinfo_flags flags, sinfo_ppid ppid, sinfo_context context, sinfo_timetolive prValue, sinfo_assoc_id assocId',
+  { sinfo_ppid: ppid },
 );
-const sndinfo = pairs('snd_sid sid, snd_flags flags, snd_ppid ppid, snd_context context, snd_assoc_id assocId');
+const sndinfo = pairs('snd_sid sid, snd_flags flags, snd_ppid ppid, snd_context context, snd_assoc_id assocId', {
+  snd_ppid: ppid,
+});
 const SUBSCRIBE =
   'sctp_data_io_event dataIo, sctp_association_event association, sctp_address_event address, sctp_send_failure_event sendFailure, sctp_peer_error_event peerError, sctp_shutdown_event shutdown, sctp_partial_delivery_event partialDelivery, sctp_adaptation_layer_event adaptationLayer, sctp_authentication_event authentication, sctp_sender_dry_event senderDry, sctp_stream_reset_event streamReset';
 
@@ -695,7 +700,7 @@ export const NOTIFICATIONS: readonly NotificationRow[] = [
     spc_assoc_id: cval(n.assocId),
   })),
   notification('remote-error', 3, 'sre', 'sctp_remote_error', n => ({
-    sre_error: cval(n.cause),
+    sre_error: swap32(Number(n.cause ?? 0)) >>> 16, // RFC 6458 §6.1.3: in network byte order
     sre_assoc_id: cval(n.assocId),
     sre_data: bytesOf(n.data),
   })),
