@@ -12,7 +12,7 @@ import {
   type AssocStatus,
   type PathInfo,
   SCTP_ABORT_ASSOC,
-  SCTP_ALL_ASSOC,
+  SCTP_FUTURE_ASSOC,
   SCTP_EOF,
   SCTP_GET_ASSOC_ID_LIST,
 } from '../stack/sctp/api.js';
@@ -87,7 +87,9 @@ export class SctpEndpoint extends EventEmitter<EndpointEvents> implements AsyncD
     this.on('newListener', ((event: string) => {
       if (event !== 'senderDry' || this.#dry || so.closed) return;
       this.#dry = true;
-      subscribe(so, 'sender-dry', true, SCTP_ALL_ASSOC);
+      // One by one: who is dry already is told so, which cannot be asked for all at once (EOPNOTSUPP).
+      subscribe(so, 'sender-dry', true, SCTP_FUTURE_ASSOC);
+      for (const id of this.associations()) subscribe(so, 'sender-dry', true, id);
     }) as never);
     this.#signal = options.signal;
     if (options.signal?.aborted) queueMicrotask(this.#onAbort);

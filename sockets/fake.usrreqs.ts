@@ -189,6 +189,7 @@ function pathsOf(end: End): api.PathInfo[] {
     srtt: 1,
     rto: 1000,
     mtu: 1500,
+    chunkRoom: 1468,
     errors: 0,
     source: '',
     why: 'in memory',

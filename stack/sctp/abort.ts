@@ -10,7 +10,7 @@ import { reason, reasonText } from './reasons.js';
 import type { Sctp } from './sctp.js';
 import { failQueued } from './sendfail.js';
 import { assocChange } from './setup.js';
-import { cause, errorChunk } from './wire.js';
+import { cause, errorChunk, textBytes } from './wire.js';
 
 /** Sends ABORT with causes and ends the association. `errno`: what the user's next call gives. */
 export function abortAssociation(
@@ -24,8 +24,17 @@ export function abortAssociation(
   s.stats.sctps_abortsent++;
   // Before the peer's tag is known ours goes out, reflected (§8.5.1 B, facts part 7.29).
   const known = a.peerTag !== 0;
-  sendOnPath(s, a.current, known ? a.peerTag : a.myTag, [errorChunk(ABORT, known ? 0 : T_BIT, causes)]);
-  endAssociation(s, a, a.established ? 'comm-lost' : 'cant-start', errno, why, reasonText(why));
+  const sent = causes.length > 0 && causes[0]!.length > 0 ? causes : diagnosis(s, why.text);
+  sendOnPath(s, a.current, known ? a.peerTag : a.myTag, [errorChunk(ABORT, known ? 0 : T_BIT, sent)]);
+  const first = causes[0];
+  const code = first === undefined || first.length < 4 ? 0 : (first[0]! << 8) | first[1]!;
+  endAssociation(s, a, a.established ? 'comm-lost' : 'cant-start', errno, why, reasonText(why), code);
+}
+
+/** Words for an ABORT that has no cause of its own, as net.inet.sctp.diag_info_code says: a list of none or one cause. */
+export function diagnosis(s: Sctp, text: string): readonly Uint8Array[] {
+  const code = s.tunables.diag_info_code;
+  return code === 0 ? [] : [cause(code, textBytes(text))];
 }
 
 /** The user's ABORT, with an upper-layer reason text (§3.3.10.12). */
@@ -34,15 +43,18 @@ export function userAbort(s: Sctp, a: Association, info: Uint8Array): void {
 }
 
 const decoder = new TextDecoder();
+/** Most of the peer's ABORT that the user is given (facts part 2.3). */
+const MAX_ABORT = 512;
 
 /** An ABORT has come (§9.1): the tag has been checked. */
 export function abortReceived(s: Sctp, a: Association, o: number, len: number): void {
   s.stats.sctps_abortrecv++;
   const pool = s.stack.pool;
   let causeName = '';
+  let code = 0;
   let text = 'the peer has sent ABORT without a cause';
   if (len >= 8) {
-    const code = pool.dv.getUint16(o + 4);
+    code = pool.dv.getUint16(o + 4);
     const n = pool.dv.getUint16(o + 6);
     causeName = CAUSE_NAMES[code] ?? `cause ${code}`;
     const detail =
@@ -53,7 +65,17 @@ export function abortReceived(s: Sctp, a: Association, o: number, len: number): 
   }
   const refused = a.state === 'COOKIE_WAIT';
   const why = reason(text, refused ? '§5.1' : '§9.1');
-  endAssociation(s, a, a.established ? 'comm-lost' : 'cant-start', refused ? ECONNREFUSED : ECONNRESET, why, causeName);
+  const chunk = pool.u8.slice(o, o + Math.min(len, MAX_ABORT));
+  endAssociation(
+    s,
+    a,
+    a.established ? 'comm-lost' : 'cant-start',
+    refused ? ECONNREFUSED : ECONNRESET,
+    why,
+    causeName,
+    code,
+    chunk,
+  );
 }
 
 /** Ends an association at once: user told, everything it holds freed. */
@@ -64,6 +86,8 @@ export function endAssociation(
   errno: number,
   why: Reason,
   causeName = '',
+  causeCode = 0,
+  abort?: Uint8Array,
 ): void {
   if (a.dead) return;
   const ep = a.endpoint;
@@ -71,8 +95,8 @@ export function endAssociation(
   if (state === 'shutdown-comp') s.stats.sctps_shutdown++;
   else s.stats.sctps_aborted++;
   if (a.established && s.stats.sctps_currestab > 0) s.stats.sctps_currestab--;
-  failQueued(s, a);
-  s.notify(ep, assocChange(a, state, why, errno, causeName));
+  failQueued(s, a, causeCode);
+  s.notify(ep, assocChange(a, state, why, errno, causeName, causeCode, abort));
   const event = state === 'shutdown-comp' ? 'closed' : state === 'comm-lost' ? 'lost' : 'connect-failed';
   s.report(a, event, why, { peer: a.primary.addr.toString(), errno: errno === 0 ? '' : errnoName(errno) });
   if (ep.style === 'one-to-one') {
@@ -104,7 +128,9 @@ export function endPartialDelivery(s: Sctp, a: Association): void {
   if (a.pdHead !== 0) s.chunks.eor[a.pdHead] = 1;
   a.pdActive = false;
   a.pdHead = 0;
-  s.notify(a.endpoint, { type: 'partial-delivery', assocId: a.id, sid: a.pdSid, ssn: 0 });
+  const ssn = a.pdOrdered ? (a.inStreams[a.pdSid]?.nextSsn ?? 0) : 0;
+  s.notify(a.endpoint, { type: 'partial-delivery', assocId: a.id, sid: a.pdSid, ssn, indication: 1 });
+  s.receiver.release(a);
 }
 
 /** Frees what an association holds and takes it out of all tables. */
@@ -112,8 +138,9 @@ function dispose(s: Sctp, a: Association): void {
   const w = s.stack.callouts;
   for (const t of [a.t1, a.t2, a.guard, a.sackTimer, a.autocloseTimer]) w.stop(t);
   for (const p of a.paths) for (const t of [p.t3, p.hb, p.pmtuRaise]) w.stop(t);
-  s.receiver.clear(a);
   endPartialDelivery(s, a);
+  s.receiver.release(a); // whole messages that waited for another's end are still the user's
+  s.receiver.clear(a);
   s.removeAssociation(a);
   a.state = 'CLOSED';
   a.dead = true;

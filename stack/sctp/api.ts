@@ -145,7 +145,7 @@ export interface PeerAddrParams {
   address?: SockAddr;
   hbInterval: number; // ms
   pathMaxRxt: number;
-  pathMtu: number; // payload for SCTP, without IP header
+  pathMtu: number; // room for chunks: without the IP and the common header
   flags: number; // SPP_*
   dscp: number;
   /** Kept and given back; packets go out with flow label 0. */
@@ -225,6 +225,7 @@ export interface PathInfo {
   readonly srtt: number; // ms, 0 = not measured
   readonly rto: number; // ms
   readonly mtu: number; // bytes of the IP packet
+  readonly chunkRoom: number; // bytes of it for chunks: C's spinfo_mtu (RFC 6458 §8.2.2)
   readonly errors: number;
   readonly source: string; // our address for this path
   readonly why: string; // why it was chosen

@@ -13,7 +13,7 @@ const MTU = 1500;
 
 /** A path that is nothing but its window. */
 function path(over: Partial<Path> = {}): Path {
-  const asoc = { maxBurst: 4, peerArwnd: 0, endpoint: { options: { maxCwnd: 0 } } };
+  const asoc = { maxBurst: 4, peerArwnd: 0, maxCwnd: 0 };
   return {
     asoc,
     mtu: MTU,
@@ -127,7 +127,7 @@ test('an idle window halves once per RTO down to 4 packets; ssthresh keeps what 
 
 test('a ceiling set by the user holds', () => {
   const p = path({ cwnd: 10_000, ssthresh: 100_000 });
-  p.asoc.endpoint.options.maxCwnd = 10_500;
+  p.asoc.maxCwnd = 10_500;
   ack(p, 3000, 10_000);
   assert.equal(p.cwnd, 10_500);
 });

@@ -197,6 +197,22 @@ export class Endpoint {
   adoptId(id: AssocId): void {
     this.#nextId = Math.max(this.#nextId, id + 1);
   }
+  /** A one-to-one endpoint with this one's port, addresses, options and buffers: accepted, or peeled off. */
+  heir(so: Socket | undefined, t: Tunables): Endpoint {
+    const ep = new Endpoint(so, 'one-to-one', this.family, t, { ...this.options });
+    ep.port = this.port;
+    ep.addresses.push(...this.addresses);
+    ep.v6only = this.v6only;
+    ep.connected = true;
+    ep.rcvLimit = this.rcvLimit;
+    ep.rcvAuto = this.rcvAuto;
+    ep.sndLimit = this.sndLimit;
+    ep.sndAuto = this.sndAuto;
+    ep.linger = { ...this.linger };
+    for (const t of this.subscribed) ep.subscribed.add(t);
+    Object.assign(ep.defaultSend, this.defaultSend);
+    return ep;
+  }
   /** The one association of a one-to-one endpoint. */
   get only(): Association | undefined {
     for (const a of this.asocs.values()) return a;

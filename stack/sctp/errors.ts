@@ -9,15 +9,18 @@ import type { Sctp } from './sctp.js';
 import { markOutstanding, sendInit, setupFailed } from './setup.js';
 import { walkTlvs } from './wire.js';
 
+/** Most of an ERROR chunk that the user is given. */
+const MAX_TOLD = 512;
+
 /** ERROR chunk of `len` bytes at `o`. */
 export function handleError(s: Sctp, a: Association, o: number, len: number): void {
   s.stats.sctps_errorrecv++;
   const dv = s.stack.pool.dv;
+  let first = 0;
   const sound = walkTlvs(dv, o + 4, o + len, t => {
     if (t.type === CAUSE_STALE_COOKIE) staleCookie(s, a, t.len >= 8 ? dv.getUint32(t.off + 4) : 0);
     else {
-      const data = s.stack.pool.u8.slice(t.off, t.off + Math.min(t.len, 512));
-      s.notify(a.endpoint, { type: 'remote-error', assocId: a.id, cause: t.type, data });
+      first ||= t.type;
       s.report(a, 'remote-error', reason(`the peer reports: ${CAUSE_NAMES[t.type] ?? `cause ${t.type}`}`, '§3.3.10'), {
         cause: t.type,
       });
@@ -25,6 +28,11 @@ export function handleError(s: Sctp, a: Association, o: number, len: number): vo
     return !a.dead;
   });
   if (!sound) s.drop('sctps_badparam', a);
+  else if (first !== 0 && !a.dead) {
+    // One for the chunk, with the first cause's code, as FreeBSD tells it (RFC 6458 §6.1.3).
+    const data = s.stack.pool.u8.slice(o, o + Math.min(len, MAX_TOLD));
+    s.notify(a.endpoint, { type: 'remote-error', assocId: a.id, cause: first, data });
+  }
 }
 
 /** §5.2.6: begin again with an INIT that asks for a longer cookie life, a bounded number of times. */

@@ -427,7 +427,8 @@ export class Fuzzer {
           reason: junk(),
         };
     so.setsockopt(d.once(8) ? api.SOL_SOCKET : 132, name, value);
-    so.getsockopt(d.once(8) ? api.SOL_SOCKET : 132, d.pick(OPTIONS), d.once(2) ? value : junk());
+    const got = so.getsockopt(d.once(8) ? api.SOL_SOCKET : 132, d.pick(OPTIONS), d.once(2) ? value : junk());
+    if (got instanceof Socket) got.close(); // SCTP_PEELOFF makes one
   }
 
   #check(): void {

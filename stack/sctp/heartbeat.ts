@@ -11,7 +11,7 @@ import type { PacketContext } from './input.js';
 import { queueControl } from './output.js';
 import { sendOnPath } from './packet.js';
 import type { Path } from './path.js';
-import { choosePath, confirmPath } from './paths.js';
+import { choosePath, confirmPath, leavePf } from './paths.js';
 import type { Sctp } from './sctp.js';
 import { backOff, countError, countPathError, measureRtt } from './timers.js';
 import { ByteWriter } from './wire.js';
@@ -49,6 +49,7 @@ export function scheduleHeartbeat(s: Sctp, p: Path, fired: boolean): void {
     if (p.hbSentAt >= 0 && p.hbNonce1 !== 0) {
       // The last one was not answered.
       s.stats.sctps_timeoutheartbeat++;
+      a.timeouts.heartbeat++;
       p.hbNonce1 = 0;
       p.hbSentAt = -1;
       backOff(p);
@@ -57,14 +58,15 @@ export function scheduleHeartbeat(s: Sctp, p: Path, fired: boolean): void {
       else if (countError(s, a, p, 'a heartbeat was not answered')) return;
     }
     const idle = s.now - p.lastUsed >= p.hbInterval;
-    const due = p.state === 'unconfirmed' || p.state === 'inactive' || (p.hbEnabled && idle);
-    if (due && (p.state !== 'unconfirmed' || mayProbe(s, a, p))) sendHeartbeat(s, p);
+    const due = p.state === 'unconfirmed' || p.state === 'inactive' || p.pf || (p.hbEnabled && idle);
+    // (one may just have gone out: the path has become potentially failed)
+    if (due && p.hbNonce1 === 0 && (p.state !== 'unconfirmed' || mayProbe(s, a, p))) sendHeartbeat(s, p);
     if (p.state === 'active') p.partialBytesAcked = 0; // facts part 4: no credit is kept over idle times
   }
-  if (!p.hbEnabled && p.state === 'active') return;
+  if (!p.hbEnabled && p.state === 'active' && !p.pf) return;
   const jitter = p.rto > 0 ? s.stack.random.u32() % Math.max(1, Math.floor(p.rto / MSEC)) : 0;
   // §5.4: an unconfirmed path that does not answer is probed no more often than others in the end.
-  const soon = p.state === 'unconfirmed' && p.errors <= p.maxErrors;
+  const soon = (p.state === 'unconfirmed' && p.errors <= p.maxErrors) || p.pf;
   const wait = soon ? p.rto : p.hbInterval + p.rto / 2 + jitter * MSEC;
   s.stack.callouts.reset(p.hb, wait);
 }
@@ -119,6 +121,7 @@ export function handleHeartbeatAck(s: Sctp, a: Association, o: number, len: numb
   p.hbSentAt = -1;
   p.lastHeartbeatAck = s.now;
   p.errors = 0;
+  leavePf(s, p);
   a.errors = 0;
   measureRtt(p, s.now - sent);
   const was = p.state;

@@ -12,6 +12,8 @@ import { vtag } from './types.js';
 
 /** Smallest MTU an ICMP message may bring a path to. */
 const MIN_MTU = 512;
+/** Smallest MTU of a link with IPv6 (RFC 8200 §5): who reports less is not believed (RFC 8201 §4). */
+const MIN_MTU6 = 1280;
 
 export function handleIcmp(s: Sctp, c: CtlInput): void {
   const q = c.payload;
@@ -36,6 +38,10 @@ export function handleIcmp(s: Sctp, c: CtlInput): void {
   s.stats.sctps_icmp++;
   switch (c.kind) {
     case 'too-big': {
+      if (p.addr.family === 6 && c.mtu < MIN_MTU6) {
+        s.drop('sctps_icmpignored', a);
+        break;
+      }
       const mtu = Math.max(c.mtu, MIN_MTU);
       if (mtu < p.mtu) {
         setMtu(s, p, mtu, `a router told that packets above ${c.mtu} bytes are too big`);

@@ -95,13 +95,20 @@ export function parseInit(dv: DataView, off: number, len: number, limit: number)
   if (info.outStreams === 0 || info.inStreams === 0)
     return { error: cause(CAUSE_INVALID_PARAM), text: 'the number of streams is 0', section: '§3.3.2' };
   let failure: InitError | undefined;
+  let stopped = false;
   const sound = walkTlvs(dv, off + INIT_HEADER, off + len, t => {
+    if (stopped) {
+      // §3.2.1: a COOKIE ECHO is sent in all four cases, so the cookie is looked for behind what ended the reading too.
+      if (t.type === PARAM_STATE_COOKIE) info.cookie ??= copy(dv, t.off + 4, t.len - 4);
+      return info.cookie === undefined;
+    }
     const r = takeParam(dv, t, info, limit);
     if (typeof r === 'object') failure = r;
-    return r === true;
+    stopped = r === false;
+    return typeof r !== 'object';
   });
   if (failure !== undefined) return failure;
-  if (!sound)
+  if (!sound && !stopped)
     return {
       error: cause(CAUSE_PROTOCOL_VIOLATION, textBytes('bad parameter length')),
       text: 'a parameter has a bad length',

@@ -329,7 +329,9 @@ function control(s: Sctp, a: Association, p: PacketContext, type: number, o: num
       handleCwr(s, a, o, len);
       return true;
     case SHUTDOWN_COMPLETE:
-      if (endsTagged(s, a, p, (s.stack.pool.u8[o + 1]! & T_BIT) !== 0)) handleShutdownComplete(s, a);
+      // §6.10: it is alone in its packet; one that is not does not count (as FreeBSD).
+      if (o !== p.off + COMMON_HEADER || o + pad4(len) < p.off + p.len) s.drop('sctps_unexpected', a);
+      else if (endsTagged(s, a, p, (s.stack.pool.u8[o + 1]! & T_BIT) !== 0)) handleShutdownComplete(s, a);
       return false;
     default:
       // (extension chunks attach here)
@@ -345,8 +347,10 @@ function impliedCookieAck(s: Sctp, a: Association): void {
 function unknownChunk(s: Sctp, a: Association, p: PacketContext, type: number, o: number, len: number): boolean {
   s.drop('sctps_unknownchunk', a);
   if ((type & 0x40) !== 0 && a.state !== 'COOKIE_WAIT') {
-    // The chunk goes back with its padding, as FreeBSD sends it and as its length is then read.
-    const bytes = s.stack.pool.u8.slice(o, Math.min(o + pad4(len), p.off + p.len, o + 512));
+    // §3.3.10.6: the chunk goes back whole, with its padding as FreeBSD sends it and as its length is then read; if it fills
+    // the packet it came in, what an ERROR around it has no room for stays away.
+    const most = a.current.chunkRoom - 8;
+    const bytes = s.stack.pool.u8.slice(o, Math.min(o + pad4(len), p.off + p.len, o + most));
     queueControl(s, a, errorChunk(ERROR, 0, [cause(CAUSE_UNRECOGNIZED_CHUNK, bytes)]));
     s.stats.sctps_errorsent++;
   }

@@ -77,7 +77,7 @@ export const NOTIFICATIONS: readonly NotificationRow[] = [
     spc_assoc_id: cval(n.assocId),
   })),
   row('remote-error', 'SCTP_REMOTE_ERROR', 3, 'sre', 'sctp_remote_error', n => ({
-    sre_error: cval(n.cause),
+    sre_error: swap32(Number(n.cause ?? 0)) >>> 16, // RFC 6458 §6.1.3: in network byte order
     sre_assoc_id: cval(n.assocId),
     sre_data: cval(n.data),
   })),

@@ -1,5 +1,6 @@
 /** Packets out of the blue: sound ones that belong to no association (RFC 9260 §8.4). */
 
+import { diagnosis } from './abort.js';
 import {
   ABORT,
   CAUSE_STALE_COOKIE,
@@ -95,7 +96,8 @@ export function outOfTheBlue(s: Sctp, p: PacketContext): void {
   const flags = answer.kind === 'abort-init' ? 0 : T_BIT;
   const type = answer.kind === 'shutdown-complete' ? SHUTDOWN_COMPLETE : ABORT;
   if (type === ABORT) s.stats.sctps_ootb_aborts++;
-  sendPacket(s, p.info.dst, p.info.src, p.dstPort, p.srcPort, tag, p.info.udpSrc, 0, [errorChunk(type, flags, [])]);
+  const causes = type === ABORT ? diagnosis(s, 'Out of the blue') : [];
+  sendPacket(s, p.info.dst, p.info.src, p.dstPort, p.srcPort, tag, p.info.udpSrc, 0, [errorChunk(type, flags, causes)]);
   s.report(undefined, 'out-of-the-blue', NOBODY, {
     from: p.info.src.toString(),
     port: p.dstPort,

@@ -93,7 +93,7 @@ const eventType: Convert = [
 export const PATH_STATES = { active: 1, inactive: 2, unconfirmed: 0x200 };
 const assocValue = pairs('assoc_id assocId, assoc_value value');
 const paddrinfo = pairs(
-  'spinfo_assoc_id assocId, spinfo_address address, spinfo_state state, spinfo_cwnd cwnd, spinfo_srtt srtt, spinfo_rto rto, spinfo_mtu mtu',
+  'spinfo_assoc_id assocId, spinfo_address address, spinfo_state state, spinfo_cwnd cwnd, spinfo_srtt srtt, spinfo_rto rto, spinfo_mtu chunkRoom',
   { spinfo_state: lookup(PATH_STATES), spinfo_srtt: ms, spinfo_rto: ms },
 );
 const status = pairs(

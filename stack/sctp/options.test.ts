@@ -178,8 +178,8 @@ describe('what they do', () => {
     const [so] = w.connected();
     const set = (flags: number, pathMtu = 0) => so.setsockopt(L, api.SCTP_PEER_ADDR_PARAMS, { flags, pathMtu });
     const mtu = () => w.associations[0]!.paths[0]!.mtu;
-    assert.deepEqual([set(api.SPP_PMTUD_DISABLE, 800), mtu()], [0, 820]);
-    assert.deepEqual([set(api.SPP_PMTUD_DISABLE, 600), mtu()], [0, 620]);
+    assert.deepEqual([set(api.SPP_PMTUD_DISABLE, 800), mtu()], [0, 832]);
+    assert.deepEqual([set(api.SPP_PMTUD_DISABLE, 600), mtu()], [0, 632]);
     w.run(700 * f.SEC);
     assert.equal(get(so, api.SCTP_PEER_ADDR_PARAMS, { assocId: 0, address: w.at(w.peer, 0) }).pathMtu, 600);
     assert.equal(set(api.SPP_PMTUD_ENABLE), 0);

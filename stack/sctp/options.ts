@@ -1,110 +1,37 @@
-/** Socket options of SCTP (RFC 6458 §8): values as objects, see api.ts. Returns -errno for misuse. */
+/**
+ * Socket options of SCTP (RFC 6458 §8): values as objects, see api.ts. Returns -errno for misuse. Here: the dispatch, plain
+ * numbers, and what is about associations; paths, events and addresses have files of their own. Options that belong to an
+ * extension are not here until it is: ENOPROTOOPT (optionrows.ts says which).
+ */
 
 import { MSEC } from '../kern/clock.js';
-import { EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EINVAL, ENOENT, ENOPROTOOPT, EOPNOTSUPP } from '../kern/errno.js';
-import type { SockAddr } from '../kern/socket.js';
-import { InAddr, IPPROTO_SCTP } from '../netinet/in.js';
+import { EINVAL, ENOENT, ENOPROTOOPT, EOPNOTSUPP, EPERM } from '../kern/errno.js';
+import { IPPROTO_SCTP } from '../netinet/in.js';
 import { userAbort } from './abort.js';
 import * as api from './api.js';
 import type { Association } from './association.js';
 import { CC_MODULES } from './congestion.js';
-import type { Endpoint } from './endpoint.js';
-import { scheduleHeartbeat, sendHeartbeat } from './heartbeat.js';
-import type { Path } from './path.js';
-import { choosePath, findPath, listAddresses, setMtu } from './paths.js';
+import { COMMON_HEADER } from './constants.js';
+import type { Endpoint, EndpointOptions } from './endpoint.js';
+import { assocOf, fields, flag, type Get, int, isObject, type Put, target, targets } from './optargs.js';
+import { ADDRESS_GETTERS, ADDRESS_SETTERS } from './optionaddrs.js';
+import { EVENT_GETTERS, EVENT_SETTERS } from './optionevents.js';
+import { PATH_GETTERS, PATH_SETTERS, pathInfo } from './optionpaths.js';
 import type { Sctp } from './sctp.js';
-import { bind, fragmentationPoint } from './usrreq.js';
+import { fragmentationPoint } from './usrreq.js';
 import { textBytes } from './wire.js';
 
-const NOTIFICATIONS: readonly api.NotificationType[] = [
-  'assoc-change',
-  'peer-addr-change',
-  'remote-error',
-  'send-failed',
-  'shutdown',
-  'partial-delivery',
-  'sender-dry',
-];
+export { pathInfo };
+
 /** Seconds: longer ones are as good as never. */
 const MAX_AUTOCLOSE = 1_000_000;
-
-type Get = (s: Sctp, ep: Endpoint, arg: unknown) => unknown;
-type Set_ = (s: Sctp, ep: Endpoint, value: unknown) => number;
-
-const isObject = (v: unknown): v is Record<string, unknown> => typeof v === 'object' && v !== null;
-const int = (v: unknown): number | undefined =>
-  typeof v === 'number' && Number.isInteger(v) && v >= 0 && v <= 0xffffffff ? v : undefined;
-/** A switch: true or false, or C's idea of it. */
-const flag = (v: unknown): boolean | undefined => {
-  if (typeof v === 'boolean') return v;
-  const n = int(v);
-  return n === undefined ? undefined : n > 0;
-};
-const isSockAddr = (v: unknown): v is SockAddr =>
-  isObject(v) && v.addr instanceof InAddr && Number.isInteger(v.port) && (v.port as number) >= 0;
-
-/** Unsigned 32-bit fields of an option's value; one that is absent reads 0. Undefined: a shape that cannot be. */
-function fields<K extends string>(v: unknown, ...names: readonly K[]): Record<K, number> | undefined {
-  if (!isObject(v)) return undefined;
-  const out = {} as Record<K, number>;
-  for (const k of names) {
-    const n = v[k] === undefined ? 0 : int(v[k]);
-    if (n === undefined) return undefined;
-    out[k] = n;
-  }
-  return out;
-}
-
-/** The association id in an argument: the argument itself, or its assocId; 0 (future associations) without one. */
-function idOf(arg: unknown): number | undefined {
-  if (arg === undefined) return api.SCTP_FUTURE_ASSOC;
-  return int(isObject(arg) ? (arg.assocId ?? api.SCTP_FUTURE_ASSOC) : arg);
-}
-/**
- * Whom an argument names: an association, undefined = the endpoint and its future ones, or -EINVAL for an id that none
- * has. One-to-one sockets ignore the id: their only association, or before that the endpoint (RFC 6458 §4).
- */
-function target(ep: Endpoint, arg: unknown): Association | undefined | number {
-  const id = idOf(arg);
-  if (id === undefined) return -EINVAL;
-  if (ep.style === 'one-to-one') return ep.only;
-  return id === api.SCTP_FUTURE_ASSOC ? undefined : (ep.find(id) ?? -EINVAL);
-}
-/** The association that an argument must name, else -errno. */
-function assocOf(ep: Endpoint, arg: unknown, missing = -EINVAL): Association | number {
-  const t = target(ep, arg);
-  return typeof t === 'number' || t === undefined ? missing : t;
-}
-/** Whom to set: as `target`, but SCTP_CURRENT_ASSOC and SCTP_ALL_ASSOC name several (RFC 6458 §7.1). */
-function targets(ep: Endpoint, arg: unknown): { future: boolean; asocs: Association[] } | number {
-  const id = idOf(arg);
-  if (ep.style === 'one-to-many' && (id === api.SCTP_CURRENT_ASSOC || id === api.SCTP_ALL_ASSOC))
-    return { future: id === api.SCTP_ALL_ASSOC, asocs: [...ep.asocs.values()] };
-  const t = target(ep, arg);
-  if (typeof t === 'number') return t;
-  return t === undefined ? { future: true, asocs: [] } : { future: false, asocs: [t] };
-}
-
-/** What `nke paths` and SCTP_GET_PATHS tell of a path. */
-export function pathInfo(p: Path): api.PathInfo {
-  return {
-    assocId: p.asoc.id,
-    address: { addr: p.addr.clone(), port: p.asoc.peerPort },
-    state: p.state,
-    primary: p === p.asoc.primary,
-    cwnd: p.cwnd,
-    ssthresh: p.ssthresh,
-    flight: p.flight,
-    srtt: p.srtt / MSEC,
-    rto: p.rto / MSEC,
-    mtu: p.mtu,
-    errors: p.errors,
-    source: p.source.toString(),
-    why: p.linkDown ? `${p.sourceWhy}; its link is down` : p.sourceWhy,
-    lastHeartbeatAck: p.lastHeartbeatAck,
-    encapsPort: p.encapsPort,
-  };
-}
+/** Smallest fragment that may be asked for; 0 = the path MTU alone decides. */
+const MIN_MAXSEG = 4;
+/** Longest delay of a SACK, ms (RFC 9260 §6.2). */
+const MAX_SACK_DELAY = 500;
+/** errno of sys/errno.h: a linger time out of its range. */
+const EDOM = 33;
+const MAX_LINGER = 0xffff;
 
 export function assocStatus(a: Association): api.AssocStatus {
   return {
@@ -120,36 +47,44 @@ export function assocStatus(a: Association): api.AssocStatus {
   };
 }
 
-/** Smallest fragment that may be asked for; 0 = the path MTU alone decides. */
-const MIN_MAXSEG = 4;
-
 /** A numeric setting that lives in the endpoint's options and in each association. */
 interface Both {
+  /** SCTP_CURRENT_ASSOC and SCTP_ALL_ASSOC may be given. */
+  readonly several?: boolean;
   get(ep: Endpoint, a: Association | undefined): number;
   set(ep: Endpoint, a: Association | undefined, v: number): number;
 }
 const assocValues: Record<number, Both> = {
   [api.SCTP_MAXSEG]: {
-    get: (ep, a) => a?.maxseg ?? ep.options.maxseg,
+    get: (ep, a) => (a ?? ep.options).maxseg,
     set: (ep, a, v) => {
       if (v !== 0 && v < MIN_MAXSEG) return -EINVAL;
-      if (a !== undefined) a.maxseg = v;
-      else ep.options.maxseg = v;
+      (a ?? ep.options).maxseg = v;
       return 0;
     },
   },
   [api.SCTP_MAX_BURST]: {
-    get: (ep, a) => a?.maxBurst ?? ep.options.maxBurst,
+    several: true,
+    get: (ep, a) => (a ?? ep.options).maxBurst,
     set: (ep, a, v) => {
-      if (a !== undefined) a.maxBurst = v;
-      else ep.options.maxBurst = v;
+      (a ?? ep.options).maxBurst = v;
+      return 0;
+    },
+  },
+  [api.SCTP_CONTEXT]: {
+    several: true,
+    get: (ep, a) => (a ?? ep.options).context,
+    set: (ep, a, v) => {
+      (a ?? ep.options).context = v;
       return 0;
     },
   },
   [api.SCTP_MAX_CWND]: {
-    get: ep => ep.options.maxCwnd,
-    set: (ep, _a, v) => {
-      ep.options.maxCwnd = v;
+    get: (ep, a) => (a ?? ep.options).maxCwnd,
+    set: (ep, a, v) => {
+      (a ?? ep.options).maxCwnd = v;
+      // A window never falls below one packet.
+      for (const p of v === 0 ? [] : (a?.paths ?? [])) if (p.cwnd > v) p.cwnd = Math.max(v, p.mtu - COMMON_HEADER);
       return 0;
     },
   },
@@ -162,18 +97,39 @@ const assocValues: Record<number, Both> = {
     },
   },
   [api.SCTP_PLUGGABLE_CC]: {
+    several: true,
     get: (ep, a) => (a === undefined ? ep.options.ccModule : CC_MODULES.indexOf(a.cc)),
     set: (ep, a, v) => {
       const cc = CC_MODULES[v];
-      if (cc === undefined) return -EINVAL;
+      if (cc === undefined) return -EINVAL; // (other modules attach in congestion.ts)
       if (a !== undefined) a.cc = cc;
       else ep.options.ccModule = v;
       return 0;
     },
   },
+  [api.SCTP_STREAM_SCHEDULER]: {
+    several: true,
+    get: ep => ep.options.scheduler,
+    set: (_ep, _a, v) => (v === 0 ? 0 : -EINVAL), // SCTP_SS_DEFAULT; RFC 8260's come with their extension
+  },
+};
+
+/** A switch of the socket, kept in its options. */
+type Switch = {
+  [K in keyof EndpointOptions]: EndpointOptions[K] extends boolean ? K : never;
+}[keyof EndpointOptions];
+const switches: Record<number, Switch> = {
+  [api.SCTP_DISABLE_FRAGMENTS]: 'disableFragments',
+  [api.SCTP_EXPLICIT_EOR]: 'explicitEor',
+  [api.SCTP_USE_EXT_RCVINFO]: 'extRcvInfo',
+  [api.SCTP_RECVRCVINFO]: 'recvRcvInfo',
+  [api.SCTP_RECVNXTINFO]: 'recvNxtInfo',
 };
 
 const getters: Record<number, Get> = {
+  ...PATH_GETTERS,
+  ...EVENT_GETTERS,
+  ...ADDRESS_GETTERS,
   [api.SCTP_RTOINFO]: (_s, ep, arg) => {
     const a = target(ep, arg);
     if (typeof a === 'number') return a;
@@ -200,109 +156,91 @@ const getters: Record<number, Get> = {
   }),
   [api.SCTP_NODELAY]: (_s, ep) => Number(ep.options.nodelay),
   [api.SCTP_AUTOCLOSE]: (_s, ep) => ep.options.autoclose,
-  [api.SCTP_DISABLE_FRAGMENTS]: (_s, ep) => Number(ep.options.disableFragments),
-  [api.SCTP_PRIMARY_ADDR]: (_s, ep, arg) => {
-    const a = assocOf(ep, arg);
-    return typeof a === 'number' ? a : { assocId: a.id, address: { addr: a.primary.addr.clone(), port: a.peerPort } };
+  [api.SCTP_FRAGMENT_INTERLEAVE]: (_s, ep) => ep.options.fragmentInterleave,
+  [api.SCTP_PARTIAL_DELIVERY_POINT]: (_s, ep) => ep.options.partialDeliveryPoint ?? ep.rcvLimit >> 1,
+  [api.SCTP_I_WANT_MAPPED_V4_ADDR]: (_s, ep) => (ep.family === 6 ? Number(ep.options.mappedV4) : -EINVAL),
+  [api.SCTP_REUSE_PORT]: (_s, ep) => (ep.style === 'one-to-one' ? Number(ep.options.reusePort) : -EINVAL),
+  [api.SCTP_SET_INITIAL_DBG_SEQ]: (_s, ep) => ep.options.debugTsn,
+  [api.SCTP_DEFAULT_SEND_PARAM]: (_s, ep, arg) => {
+    const a = target(ep, arg);
+    return typeof a === 'number' ? a : { ...(a ?? ep).defaultSend, assocId: a?.id ?? 0 };
   },
-  [api.SCTP_PEER_ADDR_PARAMS]: (_s, ep, arg) => {
+  [api.SCTP_DEFAULT_SNDINFO]: (_s, ep, arg) => {
     const a = target(ep, arg);
     if (typeof a === 'number') return a;
-    const p = pathOf(a, arg);
-    if (typeof p === 'number') return p;
-    const enabled = p?.hbEnabled ?? ep.options.hbEnabled;
-    return {
-      assocId: a?.id ?? 0,
-      address: p === undefined ? undefined : { addr: p.addr.clone(), port: p.asoc.peerPort },
-      hbInterval: p === undefined ? (a?.hbInterval ?? ep.options.hbInterval) : p.hbInterval / MSEC,
-      pathMaxRxt: p?.maxErrors ?? a?.pathMaxRxt ?? ep.options.pathMaxRxt,
-      pathMtu: p === undefined ? 0 : p.mtu - p.overhead,
-      flags:
-        (enabled ? api.SPP_HB_ENABLE : api.SPP_HB_DISABLE) |
-        (p?.mtuFixed ? api.SPP_PMTUD_DISABLE : api.SPP_PMTUD_ENABLE),
-      dscp: p?.tos ?? ep.options.tos,
-    } satisfies api.PeerAddrParams;
+    const { sid, flags, ppid, context } = (a ?? ep).defaultSend;
+    return { sid, flags, ppid, context, assocId: a?.id ?? 0 };
   },
-  [api.SCTP_DEFAULT_SEND_PARAM]: (_s, ep) => ({ ...ep.defaultSend }),
   [api.SCTP_DELAYED_SACK]: (_s, ep, arg) => {
     const a = target(ep, arg);
     if (typeof a === 'number') return a;
-    return {
-      assocId: a?.id ?? 0,
-      delay: a?.sackDelay ?? ep.options.sackDelay,
-      freq: a?.sackFreq ?? ep.options.sackFreq,
-    };
-  },
-  [api.SCTP_REMOTE_UDP_ENCAPS_PORT]: (_s, ep, arg) => {
-    const a = target(ep, arg);
-    if (typeof a === 'number') return a;
-    const p = pathOf(a, arg);
-    if (typeof p === 'number') return p;
-    return { assocId: a?.id ?? 0, port: (p ?? a?.primary)?.encapsPort ?? ep.options.encapsPort };
+    const o = a ?? ep.options;
+    return { assocId: a?.id ?? 0, delay: o.sackDelay, freq: o.sackFreq };
   },
   [api.SCTP_STATUS]: (_s, ep, arg) => {
     const a = assocOf(ep, arg);
     return typeof a === 'number' ? a : assocStatus(a);
   },
-  [api.SCTP_GET_PEER_ADDR_INFO]: (_s, ep, arg) => {
-    if (!isObject(arg) || !isSockAddr(arg.address)) return -EINVAL;
-    const a = assocOf(ep, arg);
-    if (typeof a === 'number') return a;
-    const p = findPath(a, arg.address.addr);
-    return p === undefined ? -ENOENT : pathInfo(p);
-  },
   [api.SCTP_GET_ASSOC_NUMBER]: (_s, ep) => ep.asocs.size,
   [api.SCTP_GET_ASSOC_ID_LIST]: (_s, ep) => [...ep.asocs.keys()],
-  [api.SCTP_GET_PEER_ADDRESSES]: (_s, ep, arg) => {
-    const a = assocOf(ep, arg, -ENOENT);
-    return typeof a === 'number' ? a : a.paths.map(p => ({ addr: p.addr.clone(), port: a.peerPort }));
+  [api.SCTP_TIMEOUTS]: (_s, ep, arg) => {
+    const a = assocOf(ep, arg);
+    return typeof a === 'number' ? a : ({ assocId: a.id, ...a.timeouts } satisfies api.Timeouts);
   },
-  [api.SCTP_GET_LOCAL_ADDRESSES]: (s, ep, arg) => {
-    const a = target(ep, arg);
-    if (typeof a === 'number') return a;
-    const list =
-      a !== undefined && a.localAddresses.length > 0
-        ? a.localAddresses
-        : a !== undefined
-          ? listAddresses(s, ep, a.primary.addr)
-          : ep.addresses;
-    return list.map(addr => ({ addr: addr.clone(), port: ep.port }));
+  [api.SCTP_GET_SNDBUF_USE]: (_s, ep, arg) => {
+    const a = assocOf(ep, arg);
+    return typeof a === 'number' ? a : { assocId: a.id, sndbuf: a.queuedBytes, rcvbuf: a.deliveredBytes + a.heldBytes };
   },
-  [api.SCTP_GET_PATHS]: (_s, ep, arg) => {
-    const a = assocOf(ep, arg, -ENOENT);
-    return typeof a === 'number' ? a : a.paths.map(pathInfo);
+  [api.SCTP_GET_STAT_LOG]: () => -EOPNOTSUPP,
+  [api.SCTP_PCB_STATUS]: s => pcbStatus(s),
+  [api.SCTP_GET_NONCE_VALUES]: (_s, ep, arg) => {
+    const a = assocOf(ep, arg);
+    return typeof a === 'number' ? a : { assocId: a.id, peerTag: a.peerTag, localTag: a.myTag };
   },
 };
 
-/** The path that an argument's address names; undefined = it has none, or there is no association; -EINVAL = unknown. */
-function pathOf(a: Association | undefined, arg: unknown): Path | undefined | number {
-  if (!isObject(arg) || arg.address === undefined) return undefined;
-  if (!isSockAddr(arg.address)) return -EINVAL;
-  return a === undefined ? undefined : (findPath(a, arg.address.addr) ?? -EINVAL);
-}
-
-type PathParams = Record<'flags' | 'hbInterval' | 'pathMaxRxt' | 'pathMtu' | 'dscp', number>;
-
-function setPathParams(s: Sctp, p: Path, v: PathParams): void {
-  const flags = v.flags;
-  if ((flags & api.SPP_HB_TIME_IS_ZERO) !== 0) p.hbInterval = 0;
-  else if (v.hbInterval > 0) p.hbInterval = v.hbInterval * MSEC;
-  if (v.pathMaxRxt > 0) p.maxErrors = v.pathMaxRxt;
-  if ((flags & api.SPP_HB_DISABLE) !== 0) p.hbEnabled = false;
-  if ((flags & api.SPP_HB_ENABLE) !== 0) p.hbEnabled = true;
-  if ((flags & api.SPP_PMTUD_DISABLE) !== 0) {
-    p.mtuFixed = false;
-    if (v.pathMtu > 0) setMtu(s, p, v.pathMtu + p.overhead, 'the user has fixed the path MTU');
-    s.stack.callouts.stop(p.pmtuRaise);
-    p.mtuFixed = true;
+function pcbStatus(s: Sctp): api.PcbStatus {
+  const n: api.PcbStatus = {
+    endpoints: s.endpoints.size,
+    associations: s.associationCount,
+    localAddresses: 0,
+    remoteAddresses: 0,
+    chunks: 0,
+    readQueue: 0,
+    freeChunks: s.stack.pool.freeClusters,
+    streamQueue: 0,
+  };
+  for (const ep of s.endpoints) {
+    n.localAddresses += ep.addresses.length;
+    n.readQueue += ep.rcv.count;
   }
-  if ((flags & api.SPP_PMTUD_ENABLE) !== 0) p.mtuFixed = false;
-  if ((flags & api.SPP_DSCP) !== 0) p.tos = v.dscp & 0xfc;
-  if ((flags & api.SPP_HB_DEMAND) !== 0 && p.asoc.established) sendHeartbeat(s, p);
-  scheduleHeartbeat(s, p, false);
+  for (const a of s.associations()) {
+    n.remoteAddresses += a.paths.length;
+    n.chunks += a.outstanding + a.heldChunks;
+    n.streamQueue += a.out.pending;
+  }
+  return n;
 }
 
-const setters: Record<number, Set_> = {
+/** What a default for sending may say; `names` are those that the option has, of which absent ones stay as they are. */
+function setDefaultSend(
+  ep: Endpoint,
+  v: unknown,
+  names: readonly ('sid' | 'flags' | 'ppid' | 'context' | 'prPolicy' | 'prValue')[],
+) {
+  const f = fields(v, ...names);
+  const to = targets(ep, v);
+  if (f === undefined || typeof to === 'number' || f.sid > 65535 || f.prPolicy > api.SCTP_PR_SCTP_RTX) return -EINVAL;
+  if (to.asocs.some(a => f.sid >= a.outStreamCount)) return -EINVAL;
+  for (const t of [...(to.future ? [ep] : []), ...to.asocs])
+    for (const k of names) if ((v as Record<string, unknown>)[k] !== undefined) t.defaultSend[k] = f[k];
+  return 0;
+}
+
+const setters: Record<number, Put> = {
+  ...PATH_SETTERS,
+  ...EVENT_SETTERS,
+  ...ADDRESS_SETTERS,
   [api.SCTP_RTOINFO]: (_s, ep, v) => {
     const f = fields(v, 'initial', 'min', 'max');
     const a = target(ep, v);
@@ -356,117 +294,53 @@ const setters: Record<number, Set_> = {
     ep.options.autoclose = Math.min(n, MAX_AUTOCLOSE);
     return 0;
   },
-  [api.SCTP_DISABLE_FRAGMENTS]: (_s, ep, v) => {
+  [api.SCTP_FRAGMENT_INTERLEAVE]: (_s, ep, v) => {
+    const n = int(v);
+    if (n === undefined || n > 2) return -EINVAL;
+    ep.options.fragmentInterleave = n;
+    return 0;
+  },
+  [api.SCTP_PARTIAL_DELIVERY_POINT]: (_s, ep, v) => {
+    const n = int(v);
+    if (n === undefined || n > ep.rcvLimit) return -EINVAL;
+    ep.options.partialDeliveryPoint = n;
+    return 0;
+  },
+  [api.SCTP_I_WANT_MAPPED_V4_ADDR]: (_s, ep, v) => {
     const on = flag(v);
-    if (on === undefined) return -EINVAL;
-    ep.options.disableFragments = on;
+    if (on === undefined || ep.family !== 6) return -EINVAL;
+    ep.options.mappedV4 = on;
     return 0;
   },
-  [api.SCTP_PRIMARY_ADDR]: (s, ep, v) => {
-    if (!isObject(v) || !isSockAddr(v.address)) return -EINVAL;
-    const a = assocOf(ep, v);
-    if (typeof a === 'number') return a;
-    const p = findPath(a, v.address.addr);
-    if (p === undefined) return -EINVAL;
-    if (p.state === 'unconfirmed') return -EINVAL; // §5.4: data must not go to an address that may not be the peer's
-    a.primary = p;
-    choosePath(s, a);
-    s.markDirty(a);
+  /** Cannot be taken back, as in FreeBSD: another socket may have relied on it. */
+  [api.SCTP_REUSE_PORT]: (_s, ep, v) => {
+    const on = flag(v);
+    if (on === undefined || ep.style !== 'one-to-one' || ep.port !== 0) return -EINVAL;
+    ep.options.reusePort ||= on;
     return 0;
   },
-  [api.SCTP_PEER_ADDR_PARAMS]: (s, ep, v) => {
-    const f = fields(v, 'flags', 'hbInterval', 'pathMaxRxt', 'pathMtu', 'dscp');
-    const a = target(ep, v);
-    if (f === undefined || typeof a === 'number') return -EINVAL;
-    const flags = f.flags;
-    const both = (x: number, y: number) => (flags & x) !== 0 && (flags & y) !== 0;
-    if (both(api.SPP_HB_ENABLE, api.SPP_HB_DISABLE) || both(api.SPP_PMTUD_ENABLE, api.SPP_PMTUD_DISABLE))
-      return -EINVAL;
-    if (f.hbInterval > 14_400_000) return -EINVAL;
-    if ((flags & api.SPP_PMTUD_DISABLE) !== 0 && f.pathMtu !== 0 && (f.pathMtu < 512 || f.pathMtu > 65536))
-      return -EINVAL;
-    const p = pathOf(a, v);
-    if (typeof p === 'number') return p;
-    if (p !== undefined) {
-      setPathParams(s, p, f);
-      return 0;
-    }
-    const t = a ?? ep.options;
-    if ((flags & api.SPP_HB_TIME_IS_ZERO) !== 0) t.hbInterval = 0;
-    else if (f.hbInterval > 0) t.hbInterval = f.hbInterval;
-    if (f.pathMaxRxt > 0) t.pathMaxRxt = f.pathMaxRxt;
-    if (a !== undefined) for (const q of a.paths) setPathParams(s, q, f);
-    else {
-      if ((flags & api.SPP_HB_DISABLE) !== 0) ep.options.hbEnabled = false;
-      if ((flags & api.SPP_HB_ENABLE) !== 0) ep.options.hbEnabled = true;
-      if ((flags & api.SPP_DSCP) !== 0) ep.options.tos = f.dscp & 0xfc;
-    }
+  [api.SCTP_SET_INITIAL_DBG_SEQ]: (_s, ep, v) => {
+    const n = int(v);
+    if (n === undefined) return -EINVAL;
+    ep.options.debugTsn = n;
     return 0;
   },
-  [api.SCTP_DEFAULT_SEND_PARAM]: (_s, ep, v) => {
-    const names = ['sid', 'flags', 'ppid', 'context', 'prPolicy', 'prValue'] as const;
-    const f = fields(v, ...names);
-    if (f === undefined || f.sid > 65535) return -EINVAL;
-    for (const k of names) if ((v as Record<string, unknown>)[k] !== undefined) ep.defaultSend[k] = f[k];
-    return 0;
-  },
+  [api.SCTP_DEFAULT_SEND_PARAM]: (_s, ep, v) =>
+    setDefaultSend(ep, v, ['sid', 'flags', 'ppid', 'context', 'prPolicy', 'prValue']),
+  [api.SCTP_DEFAULT_SNDINFO]: (_s, ep, v) => setDefaultSend(ep, v, ['sid', 'flags', 'ppid', 'context']),
   [api.SCTP_DELAYED_SACK]: (_s, ep, v) => {
     const f = fields(v, 'delay', 'freq');
     const to = targets(ep, v);
-    if (f === undefined || typeof to === 'number' || f.delay > 500) return -EINVAL;
+    if (f === undefined || typeof to === 'number' || f.delay > MAX_SACK_DELAY) return -EINVAL;
+    // 0 leaves as it is; a frequency of 1 acknowledges each packet at once, whatever the delay (RFC 6458 §8.1.19).
     for (const t of [...(to.future ? [ep.options] : []), ...to.asocs]) {
       if (f.delay > 0) t.sackDelay = f.delay;
-      if (f.freq > 0) {
-        t.sackFreq = f.freq;
-        if (f.freq === 1) t.sackDelay = 0;
-      }
+      if (f.freq > 0) t.sackFreq = f.freq;
     }
     return 0;
   },
-  [api.SCTP_EVENT]: (_s, ep, v) => {
-    const type = isObject(v) ? NOTIFICATIONS.find(t => t === v.type) : undefined;
-    const on = isObject(v) ? flag(v.on) : undefined;
-    if (type === undefined || on === undefined) return -EINVAL;
-    if (on) ep.subscribed.add(type);
-    else ep.subscribed.delete(type);
-    return 0;
-  },
-  [api.SCTP_REMOTE_UDP_ENCAPS_PORT]: (_s, ep, v) => {
-    if (!isObject(v)) return -EINVAL;
-    const port = int(v.port);
-    if (port === undefined || port > 65535) return -EINVAL;
-    const a = target(ep, v);
-    if (typeof a === 'number') return a;
-    const p = pathOf(a, v);
-    if (typeof p === 'number') return p;
-    if (p !== undefined) p.encapsPort = port;
-    else if (a !== undefined) for (const q of a.paths) q.encapsPort = port;
-    else ep.options.encapsPort = port;
-    return 0;
-  },
-  [api.SCTP_BINDX_ADD_ADDR]: (s, ep, v) => {
-    if (!Array.isArray(v) || v.length === 0 || !v.every(isSockAddr)) return -EINVAL;
-    if (ep.port === 0) return bind(s, ep, v);
-    // Adding to a live association is RFC 5061; adding to "all addresses" means nothing.
-    if (ep.asocs.size > 0) return -EOPNOTSUPP;
-    if (ep.addresses.length === 0 || v.some(x => x.port !== 0 && x.port !== ep.port)) return -EINVAL;
-    for (const x of v) {
-      if (ep.family === 4 && x.addr.family === 6) return -EAFNOSUPPORT;
-      if (s.stack.interfaces.ownerOf(x.addr) === undefined) return -EADDRNOTAVAIL;
-      if (s.onPort(ep.port).some(o => o !== ep && !o.gone && o.listening && o.accepts(x.addr))) return -EADDRINUSE;
-    }
-    for (const x of v) if (!ep.addresses.some(b => b.equals(x.addr))) ep.addresses.push(x.addr.clone());
-    return 0;
-  },
-  [api.SCTP_BINDX_REM_ADDR]: (_s, ep, v) => {
-    if (!Array.isArray(v) || v.length === 0 || !v.every(isSockAddr)) return -EINVAL;
-    if (ep.asocs.size > 0) return -EOPNOTSUPP;
-    const left = ep.addresses.filter(b => !v.some(x => x.addr.equals(b)));
-    // All of them must be there, and one must stay: all or nothing.
-    if (left.length === 0 || v.some(x => !ep.addresses.some(b => b.equals(x.addr)))) return -EINVAL;
-    ep.addresses.splice(0, ep.addresses.length, ...left);
-    return 0;
-  },
+  [api.SCTP_CLR_STAT_LOG]: () => -EOPNOTSUPP,
+  [api.SCTP_SET_DYNAMIC_PRIMARY]: () => -EPERM, // for the system's administrator, and there is none
   [api.SCTP_ABORT_ASSOC]: (s, ep, v) => {
     const a = assocOf(ep, v, -ENOENT);
     if (typeof a === 'number') return a;
@@ -477,56 +351,124 @@ const setters: Record<number, Set_> = {
 
 /** getsockopt: the value, or -errno. */
 export function getOption(s: Sctp, ep: Endpoint, level: number, name: number, arg: unknown): unknown {
-  if (level === api.SOL_SOCKET) {
-    if (name === api.SO_SNDBUF) return ep.sndLimit;
-    if (name === api.SO_RCVBUF) return ep.rcvLimit;
-    if (name === api.SO_LINGER) return { ...ep.linger };
-    return -ENOPROTOOPT;
-  }
-  if (level !== IPPROTO_SCTP) return -ENOPROTOOPT;
+  if (level === api.SOL_SOCKET) return getSocketOption(ep, name);
+  if (level !== IPPROTO_SCTP) return getIpOption(ep, level, name);
   const v = assocValues[name];
   if (v !== undefined) {
     const a = target(ep, arg);
     return typeof a === 'number' ? a : ({ assocId: a?.id ?? 0, value: v.get(ep, a) } satisfies api.AssocValue);
   }
+  const sw = switches[name];
+  if (sw !== undefined) return Number(ep.options[sw]);
   const g = getters[name];
   return g === undefined ? -ENOPROTOOPT : g(s, ep, arg);
 }
 
-/** setsockopt: 0 or -errno. */
+/** setsockopt: 0 or -errno; SCTP_CONNECT_X: the association's id or -errno. */
 export function setOption(s: Sctp, ep: Endpoint, level: number, name: number, value: unknown): number {
   if (level === api.SOL_SOCKET) return setSocketOption(ep, name, value);
-  if (level !== IPPROTO_SCTP) return -ENOPROTOOPT;
+  if (level !== IPPROTO_SCTP) return setIpOption(ep, level, name, value);
   const v = assocValues[name];
   if (v !== undefined) {
     const n = typeof value === 'number' ? int(value) : isObject(value) ? int(value.value) : undefined;
-    const to = targets(ep, isObject(value) ? value : undefined);
-    if (n === undefined || typeof to === 'number') return -EINVAL;
+    const whom = isObject(value) ? value : undefined;
+    const one = v.several === true ? undefined : target(ep, whom);
+    const to = targets(ep, whom);
+    if (n === undefined || typeof to === 'number' || typeof one === 'number') return -EINVAL;
     let e = to.future ? v.set(ep, undefined, n) : 0;
     for (const a of to.asocs) e ||= v.set(ep, a, n);
     return e;
+  }
+  const sw = switches[name];
+  if (sw !== undefined) {
+    const on = flag(value);
+    if (on === undefined) return -EINVAL;
+    ep.options[sw] = on;
+    return 0;
   }
   const f = setters[name];
   return f === undefined ? -ENOPROTOOPT : f(s, ep, value);
 }
 
+function getSocketOption(ep: Endpoint, name: number): unknown {
+  switch (name) {
+    case api.SO_SNDBUF:
+      return ep.sndLimit;
+    case api.SO_RCVBUF:
+      return ep.rcvLimit;
+    case api.SO_LINGER:
+      return { ...ep.linger };
+    case api.SO_ERROR:
+      return ep.so?.takeError() ?? 0;
+    case api.SO_REUSEADDR:
+      return ep.options.reuseAddr ? api.SO_REUSEADDR : 0; // BSD reads the option's own bit back
+    case api.SO_ACCEPTCONN:
+      return ep.listening ? api.SO_ACCEPTCONN : 0;
+    case api.SO_TYPE:
+      return ep.so?.proto.type ?? 0;
+    case api.SO_PROTOCOL:
+      return IPPROTO_SCTP;
+    default:
+      return -ENOPROTOOPT;
+  }
+}
+
 function setSocketOption(ep: Endpoint, name: number, value: unknown): number {
   if (name === api.SO_LINGER) {
     const onoff = isObject(value) ? flag(value.onoff) : undefined;
-    const f = fields(value, 'linger');
-    if (onoff === undefined || f === undefined) return -EINVAL;
-    ep.linger = { onoff, linger: f.linger };
+    const linger = isObject(value) ? (value.linger ?? 0) : undefined;
+    if (onoff === undefined || typeof linger !== 'number' || !Number.isInteger(linger)) return -EINVAL;
+    if (linger < 0 || linger > MAX_LINGER) return -EDOM;
+    ep.linger = { onoff, linger };
     return 0;
   }
+  if (name === api.SO_REUSEADDR) {
+    const on = flag(value);
+    if (on === undefined) return -EINVAL;
+    ep.options.reuseAddr = on;
+    return 0;
+  }
+  if (name !== api.SO_SNDBUF && name !== api.SO_RCVBUF) return -ENOPROTOOPT;
   const n = int(value);
   if (n === undefined || n < 2048) return -EINVAL;
   // A size the user chose is no longer tuned.
   if (name === api.SO_SNDBUF) {
     ep.sndLimit = n;
     ep.sndAuto = false;
-  } else if (name === api.SO_RCVBUF) {
+  } else {
     ep.rcvLimit = n;
     ep.rcvAuto = false;
-  } else return -ENOPROTOOPT;
+  }
+  return 0;
+}
+
+const IPPROTO_IP = 0;
+const IPPROTO_IPV6 = 41;
+const isTos = (ep: Endpoint, level: number, name: number): boolean =>
+  level === IPPROTO_IP ? name === api.IP_TOS : level === IPPROTO_IPV6 && name === api.IPV6_TCLASS && ep.family === 6;
+const isV6only = (ep: Endpoint, level: number, name: number): boolean =>
+  level === IPPROTO_IPV6 && name === api.IPV6_V6ONLY && ep.family === 6;
+
+/** Options of the levels below. */
+function getIpOption(ep: Endpoint, level: number, name: number): number {
+  if (isTos(ep, level, name)) return ep.options.tos;
+  return isV6only(ep, level, name) ? Number(ep.v6only) : -ENOPROTOOPT;
+}
+function setIpOption(ep: Endpoint, level: number, name: number, value: unknown): number {
+  if (isTos(ep, level, name)) {
+    const n = int(value);
+    if (n === undefined || n > 255) return -EINVAL;
+    // The low two bits are ECN's (RFC 3168).
+    ep.options.tos = n & 0xfc;
+    for (const a of ep.asocs.values()) {
+      a.tos = ep.options.tos;
+      for (const p of a.paths) p.tos = ep.options.tos;
+    }
+    return 0;
+  }
+  if (!isV6only(ep, level, name)) return -ENOPROTOOPT;
+  const on = flag(value);
+  if (on === undefined || ep.port !== 0) return -EINVAL; // the addresses that it takes are settled by bind
+  ep.v6only = on;
   return 0;
 }

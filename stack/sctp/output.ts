@@ -208,18 +208,24 @@ function resendPath(a: Association, p: Path): Path {
   return p.usable || !a.current.usable ? p : a.current;
 }
 
+/** Where a new chunk goes: to the address that the user has named for it (SCTP_ADDR_OVER) while that is usable. */
+function dataPath(a: Association, dest: number): Path {
+  const wanted = dest === 0 ? undefined : a.paths[dest - 1];
+  return wanted?.usable ? wanted : a.current;
+}
+
 /** New data, while the congestion window, the peer's window and the burst limit allow (§6.1). */
 function sendData(s: Sctp, a: Association, budget: number, cookie: boolean): void {
   const b = s.builder;
   const chunks = s.chunks;
-  const p = a.current;
   const first = begun(b);
-  // A window not used for an RTO and more shrinks before it is used again (§7.2.1).
-  if (p.flight === 0 && p.lastData > 0 && s.now - p.lastData >= p.rto)
-    a.cc.afterIdle(p, Math.floor((s.now - p.lastData) / p.rto));
   for (;;) {
     const m = a.scheduler.peek(a);
     if (m === 0) return;
+    const p = dataPath(a, chunks.dest[m]!);
+    // A window not used for an RTO and more shrinks before it is used again (§7.2.1).
+    if (p.flight === 0 && p.lastData > 0 && s.now - p.lastData >= p.rto)
+      a.cc.afterIdle(p, Math.floor((s.now - p.lastData) / p.rto));
     // The peer keeps track of so many TSNs beyond the first one missing (facts part 7.19).
     if (a.outstanding >= TSN_MAP_BITS - 1) return;
     const len = chunks.len[m]!;

@@ -66,6 +66,10 @@ export class Path {
 
   errors = 0;
   maxErrors: number;
+  /** Errors beyond which the path is potentially failed (RFC 7829); 0xffff = never. */
+  pfThreshold: number;
+  /** Potentially failed: active still, but data goes elsewhere while it can; never told to the user. */
+  pf = false;
 
   // Heartbeats, §8.3.
   hbEnabled = true;
@@ -97,6 +101,7 @@ export class Path {
     this.rto = asoc.rtoInitial * MSEC;
     this.mtu = 1500;
     this.maxErrors = asoc.pathMaxRxt;
+    this.pfThreshold = asoc.pfThreshold;
     this.hbInterval = asoc.hbInterval * MSEC;
     this.t3 = new Callout(() => timers.t3(this));
     this.hb = new Callout(() => timers.hb(this));
@@ -117,6 +122,6 @@ export class Path {
   }
   /** True when data may be sent here now by preference. */
   get usable(): boolean {
-    return this.state === 'active' && !this.linkDown;
+    return this.state === 'active' && !this.linkDown && !this.pf;
   }
 }

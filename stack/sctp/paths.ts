@@ -158,13 +158,38 @@ export function confirmPath(s: Sctp, p: Path, tell: boolean): void {
 /** Data or a heartbeat sent on the path was acknowledged: its error count begins anew (§8.2). */
 export function pathAlive(s: Sctp, p: Path): void {
   p.errors = 0;
+  leavePf(s, p);
   if (p.state !== 'active') confirmPath(s, p, true);
+}
+
+/**
+ * The path may have failed (RFC 7829 §3.2): no data goes there while another path is usable, heartbeats every RTO tell what
+ * is true. The user is not told.
+ */
+export function enterPf(s: Sctp, p: Path): void {
+  if (p.pf || p.state !== 'active') return;
+  p.pf = true;
+  s.report(p.asoc, 'path-potentially-failed', reason(`${p.errors} errors in a row`, 'RFC 7829 §3.2'), {
+    address: p.addr.toString(),
+  });
+  choosePath(s, p.asoc);
+  if (!p.asoc.established) return;
+  sendHeartbeat(s, p);
+  scheduleHeartbeat(s, p, false);
+}
+/** The path answers: it begins again with a window of one packet (RFC 7829 §3.2 rule 5). */
+export function leavePf(s: Sctp, p: Path): void {
+  if (!p.pf) return;
+  p.pf = false;
+  p.cwnd = p.mtu;
+  choosePath(s, p.asoc);
 }
 
 /** The path has failed (§8.2): inactive until a heartbeat is answered. */
 export function pathFailed(s: Sctp, p: Path, why: Reason): void {
   if (p.state !== 'active') return;
   p.state = 'inactive';
+  p.pf = false;
   s.stats.sctps_pathdown++;
   if (p.asoc.established)
     s.notify(p.asoc.endpoint, {
@@ -190,6 +215,7 @@ export function choosePath(s: Sctp, a: Association): void {
   }
   if (best === undefined) {
     for (const p of a.paths)
+      // (potentially failed ones have fewer errors than those that have failed)
       if (!p.linkDown && p.state !== 'unconfirmed' && (best === undefined || p.errors < best.errors)) best = p;
   }
   best ??= a.primary;

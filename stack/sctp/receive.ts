@@ -156,6 +156,7 @@ export class TsnReceiver {
     chunks.ppid[m] = dv.getUint32(off + 12);
     chunks.flags[m] = flags;
     chunks.assoc[m] = a.id;
+    chunks.context[m] = a.context;
     s.stats.sctps_inbytes += n;
     this.#mark(a, t);
     if (whole) {
@@ -342,25 +343,31 @@ export class TsnReceiver {
   }
 
   /**
-   * A message so large that its first part alone fills half the buffer is delivered in parts (RFC 6458 §8.1.21): when its
-   * fragments from B on stand at the cumulative TSN and it is its stream's turn.
+   * A message so large that its first part alone fills half the buffer, or reaches the user's point (RFC 6458 §8.1.21), is
+   * delivered in parts: when its fragments from B on stand at the cumulative TSN and it is its stream's turn.
    */
   #maybePartial(a: Association): boolean {
     const s = this.#s;
     const ep = a.endpoint;
     // With the overhead that the window counts too: small fragments fill it before their bytes fill half the buffer.
     const held = a.heldBytes + a.heldChunks * CHUNK_OVERHEAD;
-    if (a.pdActive || (held < ep.rcvLimit >> 1 && a.heldChunks < TSN_MAP_BITS >> 1)) return true;
+    const full = held >= ep.rcvLimit >> 1 || a.heldChunks >= TSN_MAP_BITS >> 1;
+    const point = ep.options.partialDeliveryPoint ?? Number.MAX_SAFE_INTEGER;
+    if (a.pdActive || (!full && a.heldBytes < point)) return true;
+    if (ep.partial !== undefined) return true; // level 0: another association's turn
     const chunks = s.chunks;
     // The run that ends at the cumulative TSN is complete from its B on.
     let first = a.cumTsn as number;
+    let part = 0;
     for (;;) {
       const x = a.fragments[first & MASK]!;
       if (x === 0 || chunks.tsn[x] !== first) return true;
       if ((chunks.flags[x]! & DATA_E) !== 0) return true;
+      part += chunks.len[x]!;
       if ((chunks.flags[x]! & DATA_B) !== 0) break;
       first = (first - 1) | 0;
     }
+    if (!full && part < point) return true;
     const head = a.fragments[first & MASK]!;
     const ordered = (chunks.flags[head]! & DATA_U) === 0;
     if (ordered && (a.inStreams[chunks.sid[head]!]?.nextSsn ?? 0) !== chunks.ssn[head]) return true;
@@ -370,6 +377,7 @@ export class TsnReceiver {
     chunks.msglen[head] = total;
     chunks.eor[head] = 0;
     a.pdActive = true;
+    if (ep.options.fragmentInterleave === 0) ep.partial = a;
     a.pdHead = head;
     a.pdNext = ((last + 1) | 0) as Tsn;
     a.pdSid = chunks.sid[head]!;
@@ -436,12 +444,24 @@ export class TsnReceiver {
       const st = (a.inStreams[sid] ??= new InStream());
       st.nextSsn = (st.nextSsn + 1) & 0xffff;
     }
+    this.release(a);
+    if (a.pdOrdered) this.#drain(a, sid);
+  }
+
+  /** A delivery in parts has ended: what had to wait for it goes to the reader. */
+  release(a: Association): void {
+    this.#flushWaiting(a);
+    const ep = a.endpoint;
+    if (ep.partial !== a) return;
+    ep.partial = undefined;
+    for (const b of ep.asocs.values()) if (b !== a && !b.pdActive) this.#flushWaiting(b);
+  }
+  #flushWaiting(a: Association): void {
     const pool = this.#s.chunks.pool;
     for (let m = a.waiting.shift(pool); m !== 0; m = a.waiting.shift(pool)) {
       this.#unhold(a, m);
       this.#append(a, m);
     }
-    if (a.pdOrdered) this.#drain(a, sid);
   }
   #drain(a: Association, sid: number): void {
     const chunks = this.#s.chunks;
@@ -452,13 +472,19 @@ export class TsnReceiver {
       st.heldCount--;
       st.nextSsn = (st.nextSsn + 1) & 0xffff;
       this.#unhold(a, h);
-      this.#append(a, h);
+      this.#deliver(a, h);
     }
   }
 
-  /** To the reader, unless another message of this association is being delivered in parts. */
+  /** True when a message must wait for the end of another's delivery in parts (RFC 6458 §8.1.20). */
+  #mustWait(a: Association, m: number): boolean {
+    const ep = a.endpoint;
+    if (!a.pdActive) return ep.partial !== undefined && ep.partial !== a;
+    return ep.options.fragmentInterleave < 2 || this.#s.chunks.sid[m] === a.pdSid;
+  }
+  /** To the reader, or into the queue of those that wait. */
   #deliver(a: Association, m: number): void {
-    if (a.pdActive) {
+    if (this.#mustWait(a, m)) {
       a.heldBytes += this.#s.chunks.msglen[m]!;
       a.heldChunks++;
       a.waiting.push(this.#s.chunks.pool, m);

@@ -6,6 +6,7 @@ import { MSEC } from '../kern/clock.js';
 import { ECONNREFUSED } from '../kern/errno.js';
 import { InAddr } from '../netinet/in.js';
 import { abortAssociation, endAssociation, endPartialDelivery } from './abort.js';
+import { type InitMsg, type Notification, SCTP_ASSOC_SUPPORTS_MULTIBUF } from './api.js';
 import { Association } from './association.js';
 import { CHUNK_ACKED, CHUNK_RESEND, CHUNK_SENT } from './chunks.js';
 import { CC_MODULES, rfc9260 } from './congestion.js';
@@ -31,7 +32,7 @@ import {
   SHUTDOWN_ACK,
 } from './constants.js';
 import type { CookieFields } from './cookie.js';
-import { Endpoint } from './endpoint.js';
+import type { Endpoint } from './endpoint.js';
 import { buildInit, type InitInfo, MAX_INIT, parseInit } from './init.js';
 import type { PacketContext } from './input.js';
 import { outOfTheBlue } from './ootb.js';
@@ -62,17 +63,51 @@ export function newAssociation(
   return new Association(ep, ep.newId(), localPort, peerPort, tag, initialTsn, cc, roundRobin, ASSOC_TIMERS(s));
 }
 
-/** Begins an association with a peer at one or more addresses (§5.1 A): sends INIT. */
-export function startAssociation(s: Sctp, ep: Endpoint, addrs: readonly InAddr[], port: number): Association {
-  const a = newAssociation(s, ep, ep.port, port, s.newTag(), tsn(s.stack.random.u32()));
+/** The first TSN of an association: random, unless the user counts for a test (SCTP_SET_INITIAL_DBG_SEQ). */
+function initialTsn(s: Sctp, ep: Endpoint): Tsn {
+  const o = ep.options;
+  if (o.debugTsn === 0) return tsn(s.stack.random.u32());
+  const t = o.debugTsn;
+  o.debugTsn = (t + 1) >>> 0;
+  return tsn(t);
+}
+
+/**
+ * Begins an association with a peer at one or more addresses (§5.1 A): sends INIT, unless it is `delayed` to sendDelayedInit
+ * (or RTO.Initial). `init`: what differs from the endpoint's SCTP_INITMSG; 0 does not.
+ */
+export function startAssociation(
+  s: Sctp,
+  ep: Endpoint,
+  addrs: readonly InAddr[],
+  port: number,
+  init?: InitMsg,
+  delayed = false,
+): Association {
+  const a = newAssociation(s, ep, ep.port, port, s.newTag(), initialTsn(s, ep));
+  if (init !== undefined) {
+    if (init.numOstreams > 0) a.outStreamCount = init.numOstreams;
+    if (init.maxInstreams > 0) a.maxInStreams = init.maxInstreams;
+    if (init.maxAttempts > 0) a.maxInitTries = init.maxAttempts;
+    if (init.maxInitTimeo > 0) a.maxInitTimeo = init.maxInitTimeo;
+  }
   s.addAssociation(a);
   for (const addr of addrs) addPath(s, a, addr, ep.options.encapsPort);
   a.primary = a.current = a.paths[0]!;
   for (const p of a.paths) confirmPath(s, p, false); // §5.4 rule 1: the user has named them
   a.state = 'COOKIE_WAIT';
-  a.setup = { kind: 'cookie-wait', tries: 0, preservative: 0, timeoutNs: a.rtoInitial * MSEC, path: a.primary };
-  sendInit(s, a);
+  a.setup = { kind: 'cookie-wait', tries: 0, preservative: 0, timeoutNs: a.rtoInitial * MSEC, path: a.primary, delayed };
+  if (delayed) armT1(s, a, a.setup.timeoutNs);
+  else sendInit(s, a);
   return a;
+}
+
+/** The INIT that was held back goes out now. False: there is none. */
+export function sendDelayedInit(s: Sctp, a: Association): boolean {
+  if (a.setup?.kind !== 'cookie-wait' || a.setup.delayed !== true) return false;
+  a.setup.delayed = false;
+  sendInit(s, a);
+  return true;
 }
 
 function ownRwnd(ep: Endpoint): number {
@@ -91,7 +126,7 @@ export function sendInit(s: Sctp, a: Association): void {
     tag: a.myTag,
     rwnd: ownRwnd(ep),
     outStreams: a.outStreamCount,
-    inStreams: ep.options.inStreams,
+    inStreams: a.maxInStreams,
     tsn: a.initialTsn,
     ecn: a.ecnWanted,
     preservative: setup.preservative,
@@ -185,7 +220,7 @@ export function handleInit(
   }
   if (info.unreported > 0) s.drop('sctps_unreported', a);
   if (a === undefined) {
-    answerInit(s, ep, p, info, o, len, s.newTag(), tsn(s.stack.random.u32()), 0, 0);
+    answerInit(s, ep, p, info, o, len, s.newTag(), initialTsn(s, ep), 0, 0);
     return;
   }
   if (p.from !== undefined && p.from.encapsPort !== p.info.udpSrc && a.state !== 'COOKIE_WAIT') {
@@ -232,7 +267,7 @@ export function handleInit(
     a.tieLocal = s.newTag();
     a.tiePeer = s.newTag();
   }
-  answerInit(s, a.endpoint, p, info, o, len, s.newTag(), tsn(s.stack.random.u32()), a.tieLocal, a.tiePeer);
+  answerInit(s, a.endpoint, p, info, o, len, s.newTag(), initialTsn(s, a.endpoint), a.tieLocal, a.tiePeer);
 }
 
 /** Sends INIT ACK with a cookie; keeps nothing. */
@@ -387,7 +422,7 @@ function applyPeer(s: Sctp, a: Association, info: InitInfo, src: InAddr, encapsP
   const asked = a.outStreamCount;
   a.outStreamCount = Math.min(asked, info.inStreams);
   if (a.outStreamCount < asked) failUnsent(s, a, sid => sid >= a.outStreamCount);
-  a.startReceiving(tsn(info.tsn), Math.min(a.endpoint.options.inStreams, info.outStreams));
+  a.startReceiving(tsn(info.tsn), Math.min(a.maxInStreams, info.outStreams));
   a.toldRwnd = ownRwnd(a.endpoint);
   const source = findPath(a, src) ?? addPath(s, a, src, encapsPort);
   source.encapsPort = encapsPort;
@@ -495,19 +530,8 @@ function accept(
   }
   let ep = listener;
   if (listener.style === 'one-to-one') {
-    ep = new Endpoint(undefined, 'one-to-one', listener.family, s.tunables, { ...listener.options });
-    ep.port = listener.port;
-    ep.addresses.push(...listener.addresses);
-    ep.v6only = listener.v6only;
-    ep.connected = true;
+    ep = listener.heir(undefined, s.tunables);
     ep.listener = listener;
-    ep.rcvLimit = listener.rcvLimit;
-    ep.rcvAuto = listener.rcvAuto;
-    ep.sndLimit = listener.sndLimit;
-    ep.sndAuto = listener.sndAuto;
-    ep.linger = { ...listener.linger };
-    for (const t of listener.subscribed) ep.subscribed.add(t);
-    Object.assign(ep.defaultSend, listener.defaultSend);
     s.endpoints.add(ep);
     s.addPort(ep);
     listener.acceptQueue.push(ep);
@@ -675,7 +699,9 @@ export function assocChange(
   why: { text: string; section: string },
   error = 0,
   causeName = '',
-) {
+  causeCode = 0,
+  abort?: Uint8Array,
+): Notification {
   return {
     type: 'assoc-change',
     state,
@@ -683,10 +709,15 @@ export function assocChange(
     outStreams: a.outStreamCount,
     inStreams: a.inStreamCount,
     error,
+    causeCode,
     cause: causeName,
     reason: why,
-  } as const;
+    ...(state === 'comm-up' || state === 'restart' ? { features: FEATURES } : {}),
+    ...(abort === undefined ? {} : { abort }),
+  };
 }
+/** What every association can do (FreeBSD's order; extensions put theirs around it). */
+const FEATURES: readonly number[] = [SCTP_ASSOC_SUPPORTS_MULTIBUF];
 
 /** Enters ESTABLISHED: tells the user, starts heartbeats, lets queued data go. */
 function establish(s: Sctp, a: Association, role: 'active' | 'passive'): void {

@@ -4,7 +4,7 @@ import { MSEC, SEC } from '../kern/clock.js';
 import { abortAssociation, endAssociation } from './abort.js';
 import { acknowledgeUpTo } from './acknowledge.js';
 import type { Association } from './association.js';
-import { CAUSE_PROTOCOL_VIOLATION, SHUTDOWN, SHUTDOWN_ACK, SHUTDOWN_COMPLETE } from './constants.js';
+import { CAUSE_PROTOCOL_VIOLATION, CAUSE_USER_ABORT, SHUTDOWN, SHUTDOWN_ACK, SHUTDOWN_COMPLETE } from './constants.js';
 import type { PacketContext } from './input.js';
 import { markImmediate } from './output.js';
 import { sendOnPath } from './packet.js';
@@ -20,6 +20,7 @@ export function startShutdown(s: Sctp, a: Association): void {
   a.closing = true;
   if (a.state !== 'ESTABLISHED') return; // COOKIE-WAIT and COOKIE-ECHOED: once established
   a.state = 'SHUTDOWN_PENDING';
+  if (a.outstanding === 0 && a.out.pending === 0 && leftOpen(s, a)) return;
   armGuard(s, a);
   if (s.tunables.enable_sack_immediately === 1) markImmediate(s, a);
   s.markDirty(a);
@@ -39,9 +40,17 @@ export function allAcknowledged(s: Sctp, a: Association): void {
   }
 }
 
+/** Explicit EOR: the end of a message will never come, so the peer must not take its beginning for all (facts part 2.1). */
+function leftOpen(s: Sctp, a: Association): boolean {
+  if (a.out.open === 0) return false;
+  abortAssociation(s, a, [cause(CAUSE_USER_ABORT)], reason('the user has left a message without its end', '§9.1'));
+  return true;
+}
+
 /** Called after each output of an association: is it time for SHUTDOWN or SHUTDOWN ACK? */
 export function afterOutput(s: Sctp, a: Association): void {
   const idle = a.outstanding === 0 && a.out.pending === 0;
+  if (idle && (a.state === 'SHUTDOWN_PENDING' || a.state === 'SHUTDOWN_RECEIVED') && leftOpen(s, a)) return;
   if (a.state === 'SHUTDOWN_PENDING' && idle) {
     a.state = 'SHUTDOWN_SENT';
     a.shutdownAgain = false;

@@ -7,10 +7,10 @@ import type { Association, AssocTimers } from './association.js';
 import { CHUNK_RESEND, CHUNK_SENT } from './chunks.js';
 import { CAUSE_PROTOCOL_VIOLATION, DATA_HEADER, pad4 } from './constants.js';
 import type { Path } from './path.js';
-import { choosePath, pathFailed } from './paths.js';
+import { choosePath, enterPf, pathFailed } from './paths.js';
 import { reason, reasonText } from './reasons.js';
 import type { Sctp } from './sctp.js';
-import { nextSetupPath, sendInit, setupFailed } from './setup.js';
+import { nextSetupPath, sendDelayedInit, sendInit, setupFailed } from './setup.js';
 import { sendShutdown, sendShutdownAck, startShutdown } from './shutdown.js';
 import { tsn, tsnGt } from './types.js';
 import { cause, textBytes } from './wire.js';
@@ -76,8 +76,14 @@ function t1Expired(s: Sctp, a: Association): void {
   const setup = a.setup;
   if (setup === undefined) return;
   const what = setup.kind === 'cookie-wait' ? 'INIT' : 'COOKIE ECHO';
-  if (setup.kind === 'cookie-wait') s.stats.sctps_timeoutinit++;
-  else s.stats.sctps_timeoutcookie++;
+  if (sendDelayedInit(s, a)) return;
+  if (setup.kind === 'cookie-wait') {
+    s.stats.sctps_timeoutinit++;
+    a.timeouts.init++;
+  } else {
+    s.stats.sctps_timeoutcookie++;
+    a.timeouts.cookie++;
+  }
   setup.tries++;
   if (setup.tries > a.maxInitTries) {
     setupFailed(s, a, ETIMEDOUT, `no answer to ${what} after ${setup.tries} tries`);
@@ -99,6 +105,8 @@ function t1Expired(s: Sctp, a: Association): void {
 /** T2: SHUTDOWN or SHUTDOWN ACK again (§9.2). */
 function t2Expired(s: Sctp, a: Association): void {
   s.stats.sctps_timeoutshutdown++;
+  if (a.state === 'SHUTDOWN_ACK_SENT') a.timeouts.shutdownAck++;
+  else a.timeouts.shutdown++;
   const p = a.shutdownPath ?? a.current;
   backOff(p);
   if (countError(s, a, p, 'SHUTDOWN was not answered')) return;
@@ -120,6 +128,7 @@ function guardExpired(s: Sctp, a: Association): void {
 
 function sackExpired(s: Sctp, a: Association): void {
   s.stats.sctps_timeoutsack++;
+  a.timeouts.sack++;
   a.sackDue = true;
   s.markDirty(a);
 }
@@ -143,6 +152,7 @@ export function t3Expired(s: Sctp, p: Path): void {
     return;
   }
   s.stats.sctps_timeoutdata++;
+  a.timeouts.data++;
   const probing = a.probing;
   if (!probing) {
     a.cc.afterTimeout(p);
@@ -219,6 +229,7 @@ export function countPathError(s: Sctp, p: Path, what: string): void {
   p.errors++;
   if (p.errors > p.maxErrors && p.state === 'active')
     pathFailed(s, p, reason(`${what} ${p.errors} times in a row`, '§8.2'));
+  else if (p.errors > p.pfThreshold) enterPf(s, p);
 }
 
 /** One more error of the association alone (§8.1). True when it has ended by it. */

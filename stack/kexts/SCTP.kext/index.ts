@@ -16,7 +16,7 @@ import { crc32c as tableCrc32c } from '../../sctp/crc32c.js';
 import { assocStatus, pathInfo } from '../../sctp/options.js';
 import { reason } from '../../sctp/reasons.js';
 import { type Crc32c, Sctp } from '../../sctp/sctp.js';
-import { TUNABLES, type Tunables } from '../../sctp/tunables.js';
+import { refuses, TUNABLES, type Tunables } from '../../sctp/tunables.js';
 import { sctpUsrreqs } from '../../sctp/usrreq.js';
 import { cause, textBytes } from '../../sctp/wire.js';
 import type { Stack } from '../../stack.js';
@@ -108,7 +108,8 @@ export function sctpKext(options: SctpKextOptions = {}): SctpKext {
       const e = s.stack.protocols.add(row);
       if (e < 0) return e;
     }
-    const plain = TUNABLES.filter(r => r.name !== 'udp_tunneling_port');
+    const special: readonly string[] = ['udp_tunneling_port', 'auth_enable', 'asconf_enable'];
+    const plain = TUNABLES.filter(r => !special.includes(r.name));
     const e = s.stack.sysctl.add('net.inet.sctp', plain, s.tunables);
     if (e < 0) return e;
     const tunnelRow = TUNABLES.find(r => r.name === 'udp_tunneling_port')!;
@@ -120,6 +121,17 @@ export function sctpKext(options: SctpKextOptions = {}): SctpKext {
         return Number.isInteger(n) && n >= 0 && n <= 65535 ? retunnel(n) : -EINVAL;
       },
     });
+    for (const name of ['auth_enable', 'asconf_enable'] as const)
+      s.stack.sysctl.addProcedure('net.inet.sctp', name, {
+        meaning: TUNABLES.find(r => r.name === name)!.meaning,
+        get: () => s.tunables[name],
+        set: v => {
+          const n = Number(v);
+          if ((n !== 0 && n !== 1) || refuses(s.tunables, name, n)) return -EINVAL;
+          s.tunables[name] = n;
+          return 0;
+        },
+      });
     s.stack.counters.add('sctp', s.stats);
     s.stack.sctpDelayedChecksum = (m: Mbuf, skip: number) => delayedChecksum(s, m, skip);
     return retunnel(port);
