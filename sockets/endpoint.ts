@@ -12,8 +12,8 @@ import {
   type AssocStatus,
   type PathInfo,
   SCTP_ABORT_ASSOC,
-  SCTP_FUTURE_ASSOC,
   SCTP_EOF,
+  SCTP_FUTURE_ASSOC,
   SCTP_GET_ASSOC_ID_LIST,
 } from '../stack/sctp/api.js';
 import { must, SctpError, socketError } from './errors.js';

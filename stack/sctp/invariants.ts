@@ -33,6 +33,8 @@ export function checkInvariants(s: Sctp, deep = true): void {
     }
     equal(n, ep.rcv.count, 'messages in the receive queue');
     equal(bytes, ep.rcvBytes, 'bytes in the receive queue');
+    const partial = ep.partial;
+    must(partial === undefined || (partial.pdActive && partial.endpoint === ep), 'nobody is being delivered in parts');
   }
 }
 
@@ -69,6 +71,7 @@ function checkSender(s: Sctp, a: Association): void {
     must(n === 0 || st.active, `stream ${st.sid} has data but is not active`);
     pending += n;
   }
+  equal([...a.out.each()].filter(st => st.openMessage).length, a.out.open, 'streams with an open message');
   equal(pending, a.out.pending, 'chunks not yet sent');
   equal(pendingBytes, a.out.pendingBytes, 'bytes not yet sent');
   equal(bytes + pendingBytes, a.queuedBytes, 'bytes queued');

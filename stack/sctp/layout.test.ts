@@ -227,7 +227,8 @@ describe('options as bytes', () => {
       const r = OPTIONS[random() % OPTIONS.length]!;
       if (r.name === 'SO_RCVBUF' || r.name === 'SO_SNDBUF') continue;
       const b = new Uint8Array(Math.max(1, r.layout.size + (random() % 5) * 8 - (random() % 2)));
-      for (let k = random() % 12; k > 0; k--) b[random() % b.length] = [0, 1, 2, 3, 16, 28, 255, random()][random() % 8]!;
+      for (let k = random() % 12; k > 0; k--)
+        b[random() % b.length] = [0, 1, 2, 3, 16, 28, 255, random()][random() % 8]!;
       for (const so of [one, many]) {
         const level = r.level === 'sctp' ? L : api.SOL_SOCKET;
         assert.ok(Number.isInteger(setsockopt(so, level, r.number, b)), r.name);
@@ -243,7 +244,12 @@ describe('notifications as bytes', () => {
   const u32 = (b: Uint8Array, o: number) => new DataView(b.buffer, b.byteOffset).getUint32(o, true);
   test('type, flags, length, and what each has', () => {
     for (const r of NOTIFICATIONS) {
-      const n = { type: r.event.replace('-deprecated', ''), deprecated: r.number === 4, assocId: 5, data: Uint8Array.of(9, 8, 7) };
+      const n = {
+        type: r.event.replace('-deprecated', ''),
+        deprecated: r.number === 4,
+        assocId: 5,
+        data: Uint8Array.of(9, 8, 7),
+      };
       const b = encodeNotification(n);
       assert.equal(b[0]! | (b[1]! << 8), r.number, r.event);
       assert.equal(u32(b, 4), b.length, r.event);
@@ -359,10 +365,10 @@ describe('control messages', () => {
       [5, 6, 3],
       [5, 3],
     ]);
-    assert.deepEqual(
-      types([api.SCTP_RECVRCVINFO, 0], [api.SCTP_RECVNXTINFO, 0], [api.SCTP_USE_EXT_RCVINFO, 0]),
-      [[2], [2]],
-    );
+    assert.deepEqual(types([api.SCTP_RECVRCVINFO, 0], [api.SCTP_RECVNXTINFO, 0], [api.SCTP_USE_EXT_RCVINFO, 0]), [
+      [2],
+      [2],
+    ]);
     over(w);
   });
 });

@@ -36,7 +36,10 @@ describe('sctp_bindx', () => {
     assert.equal(lib.sctp_bindx(so, [], A), -EINVAL);
     assert.equal(lib.sctp_bindx(so, [w.at('10.0.0.1', 9), w.at('10.0.1.1', 8)], A), -EINVAL);
     assert.deepEqual(lib.sctp_getladdrs(so, 0), []);
-    assert.equal(lib.sctp_bindx(so, [w.at('10.0.0.1', 9), w.at('10.0.1.1', 0), w.at('10.9.9.9', 0)], A), -EADDRNOTAVAIL);
+    assert.equal(
+      lib.sctp_bindx(so, [w.at('10.0.0.1', 9), w.at('10.0.1.1', 0), w.at('10.9.9.9', 0)], A),
+      -EADDRNOTAVAIL,
+    );
     assert.deepEqual(text(lib.sctp_getladdrs(so, 0)), ['10.0.0.1:9', '10.0.1.1:9']);
     assert.equal(lib.sctp_bindx(so, [w.at('10.0.0.1', 9)], api.SCTP_BINDX_REM_ADDR), 0);
     assert.deepEqual(text(lib.sctp_getladdrs(so, 0)), ['10.0.1.1:9']);
@@ -50,7 +53,10 @@ describe('sctp_bindx', () => {
   test('bound to the wildcard, getladdrs gives all of ours', () => {
     const w = new f.WirePeer({ more: ['10.0.1.1/24'] });
     const so = w.listen();
-    assert.deepEqual(text(lib.sctp_getladdrs(so, 0)).filter(a => a.startsWith('10.')), ['10.0.0.1:5000', '10.0.1.1:5000']);
+    assert.deepEqual(
+      text(lib.sctp_getladdrs(so, 0)).filter(a => a.startsWith('10.')),
+      ['10.0.0.1:5000', '10.0.1.1:5000'],
+    );
     assert.equal(so.getsockopt(L, api.SCTP_GET_LOCAL_ADDR_SIZE, 0), (lib.sctp_getladdrs(so, 0) as []).length * 16);
     over(w);
   });
@@ -139,12 +145,21 @@ describe('sctp_peeloff', () => {
     assert.ok(so instanceof Socket);
     checkInvariants(p.kexts[1].sctp!);
     const mine = drain(so);
-    assert.deepEqual(mine.messages.map(m => [m.assocId, m.data.length]), [
-      [y, 100],
-      [y, 200],
-    ]);
-    assert.deepEqual(mine.notes.map(n => n.type), ['assoc-change']);
-    assert.deepEqual(drain(l).messages.map(m => m.assocId), [x, x]);
+    assert.deepEqual(
+      mine.messages.map(m => [m.assocId, m.data.length]),
+      [
+        [y, 100],
+        [y, 200],
+      ],
+    );
+    assert.deepEqual(
+      mine.notes.map(n => n.type),
+      ['assoc-change'],
+    );
+    assert.deepEqual(
+      drain(l).messages.map(m => m.assocId),
+      [x, x],
+    );
     // It is one-to-one now: ids are ignored, there is a peer, and shutdown is its own.
     assert.ok(typeof so.peeraddr() === 'object');
     assert.deepEqual(l.getsockopt(L, api.SCTP_GET_ASSOC_ID_LIST), [x]);
@@ -178,7 +193,10 @@ describe('sctp_peeloff', () => {
     const so = w.adopt(lib.sctp_peeloff(l, w.associations[0]!.assocId) as Socket);
     checkInvariants(w.kext.sctp!);
     w.inject(f.data({ tsn: f.PEER_TSN + 1, flags: 1, payload: new Uint8Array(10) }));
-    assert.deepEqual(drain(so).messages.map(m => [m.data.length, m.eor]), [[1010, true]]);
+    assert.deepEqual(
+      drain(so).messages.map(m => [m.data.length, m.eor]),
+      [[1010, true]],
+    );
     assert.deepEqual(drain(l).messages, []);
     over(w);
   });
@@ -203,7 +221,12 @@ describe('sctp_sendv, sctp_recvv', () => {
     const pr = { prPolicy: 1, prValue: 10 };
     assert.equal(lib.sctp_sendv(so, [one], [to[0]!], { type: lib.SCTP_SENDV_PRINFO, info: pr }), 1);
     const flags = lib.SCTP_SEND_SNDINFO_VALID | lib.SCTP_SEND_PRINFO_VALID;
-    const spa = { type: lib.SCTP_SENDV_SPA, flags, sndinfo: { ...info, sid: 4 }, prinfo: { prPolicy: 9, prValue: 0 } } as const;
+    const spa = {
+      type: lib.SCTP_SENDV_SPA,
+      flags,
+      sndinfo: { ...info, sid: 4 },
+      prinfo: { prPolicy: 9, prValue: 0 },
+    } as const;
     assert.equal(lib.sctp_sendv(so, [one], to, spa), -EINVAL);
     assert.equal(lib.sctp_sendv(so, [one], to, { ...spa, flags: lib.SCTP_SEND_SNDINFO_VALID }), 1);
     assert.equal(lib.sctp_sendv(so, [one], []), -57);

@@ -6,13 +6,13 @@
 import { EINVAL } from '../kern/errno.js';
 import type { SockAddr } from '../kern/socket.js';
 import { InAddr } from '../netinet/in.js';
+import { byPeer, unmapped } from './addresses.js';
 import * as api from './api.js';
 import type { Association } from './association.js';
 import type { Endpoint } from './endpoint.js';
 import type { Path } from './path.js';
 import { findPath } from './paths.js';
 import type { Sctp } from './sctp.js';
-import { byPeer, unmapped } from './usrreq.js';
 
 export type Get = (s: Sctp, ep: Endpoint, arg: unknown) => unknown;
 /** 0 or -errno; SCTP_CONNECT_X gives an association's id. */

@@ -6,6 +6,7 @@
 import { EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EALREADY, EINVAL, ENOENT, EOPNOTSUPP } from '../kern/errno.js';
 import type { SockAddr } from '../kern/socket.js';
 import { AF_INET, AF_INET6, type InAddr } from '../netinet/in.js';
+import { byPeer, told, unmapped } from './addresses.js';
 import * as api from './api.js';
 import type { Endpoint } from './endpoint.js';
 import { SOCKADDR_IN, SOCKADDR_IN6, sockaddrSize } from './layout.js';
@@ -13,7 +14,7 @@ import { assocOf, fields, type Get, idOf, isSockAddr, type Put, target } from '.
 import { listAddresses, ownAddresses } from './paths.js';
 import type { Sctp } from './sctp.js';
 import { sendDelayedInit } from './setup.js';
-import { bind, byPeer, connectx, peeloff, told, unmapped } from './usrreq.js';
+import { bind, connectx, peeloff } from './usrreq.js';
 
 const size = (list: readonly SockAddr[]): number => list.reduce((n, a) => n + sockaddrSize(a), 0);
 const isList = (v: unknown): v is readonly SockAddr[] => Array.isArray(v) && v.length > 0 && v.every(isSockAddr);

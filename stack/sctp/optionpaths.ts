@@ -5,6 +5,7 @@
 
 import { MSEC } from '../kern/clock.js';
 import { EINVAL, ENOENT } from '../kern/errno.js';
+import { told, unmapped } from './addresses.js';
 import * as api from './api.js';
 import type { Association } from './association.js';
 import { COMMON_HEADER } from './constants.js';
@@ -14,7 +15,6 @@ import type { Path } from './path.js';
 import { choosePath, confirmPath, enterPf, findPath, leavePf, pathFailed, setMtu } from './paths.js';
 import { reason } from './reasons.js';
 import type { Sctp } from './sctp.js';
-import { told, unmapped } from './usrreq.js';
 
 /** spt_pathpfthld and spt_pathcpthld: never. */
 const NEVER = 0xffff;
@@ -193,8 +193,7 @@ export const PATH_SETTERS: Record<number, Put> = {
       t.pathMaxRxt = max(t.pathMaxRxt);
       t.pfThreshold = pf(t.pfThreshold);
     }
-    for (const q of p !== undefined ? [p] : (a?.paths ?? []))
-      setThresholds(s, q, max(q.maxErrors), pf(q.pfThreshold));
+    for (const q of p !== undefined ? [p] : (a?.paths ?? [])) setThresholds(s, q, max(q.maxErrors), pf(q.pfThreshold));
     return 0;
   },
   [api.SCTP_REMOTE_UDP_ENCAPS_PORT]: (_s, ep, v) => {

@@ -132,10 +132,9 @@ const sndrcv: Codec = {
     };
   },
 };
-const sndinfo = pairs(
-  'snd_sid sid, snd_flags flags, snd_ppid ppid, snd_context context, snd_assoc_id assocId',
-  { snd_ppid: ppid },
-);
+const sndinfo = pairs('snd_sid sid, snd_flags flags, snd_ppid ppid, snd_context context, snd_assoc_id assocId', {
+  snd_ppid: ppid,
+});
 const SUBSCRIBE =
   'sctp_data_io_event dataIo, sctp_association_event association, sctp_address_event address, sctp_send_failure_event sendFailure, sctp_peer_error_event peerError, sctp_shutdown_event shutdown, sctp_partial_delivery_event partialDelivery, sctp_adaptation_layer_event adaptationLayer, sctp_authentication_event authentication, sctp_sender_dry_event senderDry, sctp_stream_reset_event streamReset';
 
@@ -376,12 +375,7 @@ option(
   'cc',
 );
 value('SCTP_INTERLEAVING_SUPPORTED', '1206/125 gs', 'interleaving');
-option(
-  'SCTP_SET_DYNAMIC_PRIMARY',
-  '2001/- s',
-  'sctp_setprim',
-  pairs('ssp_addr address, ssp_assoc_id assocId'),
-);
+option('SCTP_SET_DYNAMIC_PRIMARY', '2001/- s', 'sctp_setprim', pairs('ssp_addr address, ssp_assoc_id assocId'));
 value('SCTP_VRF_ID', '3001/- gs', 'vrf');
 value('SCTP_ADD_VRF_ID', '3002/- s', 'vrf');
 value('SCTP_GET_VRF_IDS', '3003/- g', 'vrf');

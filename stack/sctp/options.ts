@@ -18,7 +18,7 @@ import { ADDRESS_GETTERS, ADDRESS_SETTERS } from './optionaddrs.js';
 import { EVENT_GETTERS, EVENT_SETTERS } from './optionevents.js';
 import { PATH_GETTERS, PATH_SETTERS, pathInfo } from './optionpaths.js';
 import type { Sctp } from './sctp.js';
-import { fragmentationPoint } from './usrreq.js';
+import { fragmentationPoint } from './sosend.js';
 import { textBytes } from './wire.js';
 
 export { pathInfo };

@@ -52,7 +52,10 @@ describe('ids', () => {
     assert.equal(so.getsockopt(L, api.SCTP_PEER_ADDR_PARAMS, other), -EINVAL);
     assert.equal(so.setsockopt(L, api.SCTP_PEER_ADDR_THLDS, other), -EINVAL);
     // The wildcard address is none: all paths of the association.
-    assert.equal(so.setsockopt(L, api.SCTP_PEER_ADDR_PARAMS, { assocId: id, address: w.at('any', 0), pathMaxRxt: 3 }), 0);
+    assert.equal(
+      so.setsockopt(L, api.SCTP_PEER_ADDR_PARAMS, { assocId: id, address: w.at('any', 0), pathMaxRxt: 3 }),
+      0,
+    );
     assert.equal(get(so, api.SCTP_PEER_ADDR_PARAMS, { address }).pathMaxRxt, 3);
     over(w);
   });
@@ -90,7 +93,8 @@ describe('what is told of an association', () => {
     const pcb = get(so, api.SCTP_PCB_STATUS);
     assert.deepEqual([pcb.endpoints, pcb.associations, pcb.remoteAddresses, pcb.readQueue], [1, 1, 1, 1]);
     assert.ok(pcb.freeChunks! > 0);
-    for (const o of [api.SCTP_GET_SNDBUF_USE, api.SCTP_GET_NONCE_VALUES]) assert.equal(so.getsockopt(L, o, 99), -EINVAL);
+    for (const o of [api.SCTP_GET_SNDBUF_USE, api.SCTP_GET_NONCE_VALUES])
+      assert.equal(so.getsockopt(L, o, 99), -EINVAL);
     over(w);
   });
 });
@@ -158,7 +162,10 @@ describe('paths', () => {
     const cwnd = () => w.associations[0]!.paths[0]!.cwnd;
     assert.ok(cwnd() > 4000);
     assert.equal(so.setsockopt(L, api.SCTP_MAX_CWND, { assocId: id, value: 3000 }), 0);
-    assert.deepEqual([cwnd(), get(so, api.SCTP_MAX_CWND, id).value, get(so, api.SCTP_MAX_CWND, 0).value], [3000, 3000, 0]);
+    assert.deepEqual(
+      [cwnd(), get(so, api.SCTP_MAX_CWND, id).value, get(so, api.SCTP_MAX_CWND, 0).value],
+      [3000, 3000, 0],
+    );
     so.setsockopt(L, api.SCTP_MAX_CWND, { assocId: id, value: 10 });
     assert.equal(cwnd(), 1488, 'one packet');
     over(w);

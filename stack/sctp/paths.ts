@@ -214,8 +214,8 @@ export function choosePath(s: Sctp, a: Association): void {
     for (const p of a.paths) if (p.usable && (best === undefined || p.errors < best.errors)) best = p;
   }
   if (best === undefined) {
+    // (potentially failed ones have fewer errors than those that have failed)
     for (const p of a.paths)
-      // (potentially failed ones have fewer errors than those that have failed)
       if (!p.linkDown && p.state !== 'unconfirmed' && (best === undefined || p.errors < best.errors)) best = p;
   }
   best ??= a.primary;

@@ -95,7 +95,7 @@ describe('notifications', () => {
     w.settle();
     w.inject(f.abort(0, f.param(12, [0x62, 0x79, 0x65])));
     const notes = drain(so).notes as Extract<api.Notification, { type: 'assoc-change' }>[];
-    const [up, failed, lost] = notes as [typeof notes[0], unknown, typeof notes[0]];
+    const [up, failed, lost] = notes as [(typeof notes)[0], unknown, (typeof notes)[0]];
     assert.deepEqual([up.state, up.features, up.abort], ['comm-up', [api.SCTP_ASSOC_SUPPORTS_MULTIBUF], undefined]);
     assert.deepEqual([lost.state, lost.causeCode, lost.error], ['comm-lost', 12, 54]);
     assert.deepEqual([...lost.abort!], [6, 0, 0, 12, 0, 12, 0, 7, 0x62, 0x79, 0x65, 0]);
@@ -116,7 +116,10 @@ describe('notifications', () => {
     const [so] = w.accepted(['remote-error']);
     w.inject(f.error(f.param(6, [0x7f, 0, 0, 4]), f.param(8, [1, 2, 3, 4])));
     const notes = drain(so).notes as Extract<api.Notification, { type: 'remote-error' }>[];
-    assert.deepEqual(notes.map(n => [n.cause, n.data.length, n.data[0]]), [[6, 20, 9]]);
+    assert.deepEqual(
+      notes.map(n => [n.cause, n.data.length, n.data[0]]),
+      [[6, 20, 9]],
+    );
     over(w);
   });
   test('send-failed in its old form, only when that alone was asked for', () => {
@@ -140,7 +143,10 @@ describe('notifications', () => {
     const [so] = w.accepted();
     const on = (v: boolean) => so.setsockopt(L, api.SCTP_EVENT, { type: 'sender-dry', on: v });
     assert.equal(on(true), 0);
-    assert.deepEqual(drain(so).notes.map(n => n.type), ['sender-dry']);
+    assert.deepEqual(
+      drain(so).notes.map(n => n.type),
+      ['sender-dry'],
+    );
     on(false);
     w.take();
     so.send(Uint8Array.of(1));
@@ -148,7 +154,10 @@ describe('notifications', () => {
     on(true);
     assert.deepEqual(drain(so).notes, []);
     w.inject(f.sack(w.take()[0]!.chunks[0]!.data!.tsn));
-    assert.deepEqual(drain(so).notes.map(n => n.type), ['sender-dry']);
+    assert.deepEqual(
+      drain(so).notes.map(n => n.type),
+      ['sender-dry'],
+    );
     over(w);
   });
 });
@@ -171,11 +180,10 @@ describe('SCTP_EVENT and SCTP_EVENTS: whom for', () => {
     assert.deepEqual([is(so, 'remote-error', 0), is(so, 'remote-error', id)], [false, true]);
     on(so, 'remote-error', api.SCTP_ALL_ASSOC, false);
     on(so, 'peer-addr-change', api.SCTP_ALL_ASSOC);
-    assert.deepEqual([is(so, 'remote-error', id), is(so, 'peer-addr-change', 0), is(so, 'peer-addr-change', id)], [
-      false,
-      true,
-      true,
-    ]);
+    assert.deepEqual(
+      [is(so, 'remote-error', id), is(so, 'peer-addr-change', 0), is(so, 'peer-addr-change', id)],
+      [false, true, true],
+    );
     w.inject(f.error(f.param(1, [0, 1, 0, 0])));
     assert.deepEqual(drain(so).notes, []);
     on(so, 'remote-error', id);
@@ -276,11 +284,17 @@ describe('partial delivery (RFC 6458 §8.1.20, §8.1.21)', () => {
     send(1, part(0, 3, 5));
     w.inject(f.abort(), { tag: w.associations.length > 0 ? tagOf(w, 7000) : 0, src: 7000, dst: f.LOCAL_PORT });
     const r = drain(so);
-    assert.deepEqual(r.messages.map(m => [m.assocId, m.data.length, m.eor]), [
-      [3, 1000, true],
-      [4, 5, true],
-    ]);
-    assert.deepEqual(r.notes.map(n => [n.type, (n as { sid?: number }).sid]), [['partial-delivery', 0]]);
+    assert.deepEqual(
+      r.messages.map(m => [m.assocId, m.data.length, m.eor]),
+      [
+        [3, 1000, true],
+        [4, 5, true],
+      ],
+    );
+    assert.deepEqual(
+      r.notes.map(n => [n.type, (n as { sid?: number }).sid]),
+      [['partial-delivery', 0]],
+    );
     over(w);
   });
   const tagOf = (w: f.WirePeer, port: number) =>

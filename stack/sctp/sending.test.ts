@@ -65,13 +65,19 @@ describe('explicit EOR (RFC 6458 §8.1.26)', () => {
     put(so, 10, { sid: 1 });
     put(so, 11, { sid: 2, flags: api.SCTP_EOR });
     w.settle();
-    assert.deepEqual(sent(w).map(x => x[4]), [10]);
+    assert.deepEqual(
+      sent(w).map(x => x[4]),
+      [10],
+    );
     put(so, 12, { sid: 1, flags: api.SCTP_EOR });
     w.settle();
-    assert.deepEqual(sent(w).map(x => [x[1], x[4]]), [
-      [1, 12],
-      [2, 11],
-    ]);
+    assert.deepEqual(
+      sent(w).map(x => [x[1], x[4]]),
+      [
+        [1, 12],
+        [2, 11],
+      ],
+    );
     over(w);
   });
   test('more than the buffer holds is taken in part; without it EMSGSIZE', () => {
@@ -80,7 +86,10 @@ describe('explicit EOR (RFC 6458 §8.1.26)', () => {
     assert.equal(put(so, 10_000, { flags: api.SCTP_EOR }), 4096);
     assert.equal(put(so, 1, { flags: api.SCTP_EOR }), -EAGAIN);
     w.settle();
-    assert.deepEqual(sent(w).map(x => x[0]), [2, 0, 0]);
+    assert.deepEqual(
+      sent(w).map(x => x[0]),
+      [2, 0, 0],
+    );
     so.setsockopt(L, api.SCTP_EXPLICIT_EOR, 0);
     assert.equal(put(so, 10_000), -EMSGSIZE);
     over(w);
@@ -113,11 +122,20 @@ describe('explicit EOR (RFC 6458 §8.1.26)', () => {
     const [c, s, l] = p.connect();
     c.setsockopt(L, api.SCTP_EXPLICIT_EOR, 1);
     for (let i = 0; i < 100; i++)
-      assert.equal(c.send(new Uint8Array(1000).fill(i), 0, 1000, sendInfo({ flags: i === 99 ? api.SCTP_EOR : 0 })), 1000);
+      assert.equal(
+        c.send(new Uint8Array(1000).fill(i), 0, 1000, sendInfo({ flags: i === 99 ? api.SCTP_EOR : 0 })),
+        1000,
+      );
     p.net.run(5e9);
     const got = drain(s).messages;
-    assert.equal(got.reduce((n, m) => n + m.data.length, 0), 100_000);
-    assert.deepEqual(got.map(m => m.eor), [...got.slice(1).map(() => false), true]);
+    assert.equal(
+      got.reduce((n, m) => n + m.data.length, 0),
+      100_000,
+    );
+    assert.deepEqual(
+      got.map(m => m.eor),
+      [...got.slice(1).map(() => false), true],
+    );
     for (const so of [c, s, l]) so.close();
     assert.equal(p.end(), 0);
   });
@@ -134,10 +152,13 @@ describe('SENDALL (RFC 6458 §5.3.4)', () => {
     const all = { flags: api.SCTP_SENDALL };
     assert.equal(put(so, 100, all), 100);
     w.settle();
-    assert.deepEqual(w.take().map(p => [p.dst, p.names]), [
-      [7000, 'DATA'],
-      [7001, 'DATA'],
-    ]);
+    assert.deepEqual(
+      w.take().map(p => [p.dst, p.names]),
+      [
+        [7000, 'DATA'],
+        [7001, 'DATA'],
+      ],
+    );
     assert.equal(put(so, 1433, all), -EMSGSIZE);
     assert.equal(put(so, 0, all), -EINVAL);
     assert.equal(put(so, 0, { flags: api.SCTP_SENDALL | api.SCTP_ABORT }), 0);
@@ -196,15 +217,21 @@ describe('what a message goes with when nothing is said', () => {
     assert.deepEqual(of(id), [2, 5, 0, id]);
     assert.equal(set(id, { sid: 3 }), 0);
     assert.equal(set(api.SCTP_CURRENT_ASSOC, { context: 9 }), 0);
-    assert.deepEqual([of(0), of(id)], [
-      [2, 5, 0, 0],
-      [3, 5, 9, id],
-    ]);
+    assert.deepEqual(
+      [of(0), of(id)],
+      [
+        [2, 5, 0, 0],
+        [3, 5, 9, id],
+      ],
+    );
     assert.equal(set(api.SCTP_ALL_ASSOC, { ppid: 6 }), 0);
-    assert.deepEqual([of(0), of(id)], [
-      [2, 6, 0, 0],
-      [3, 6, 9, id],
-    ]);
+    assert.deepEqual(
+      [of(0), of(id)],
+      [
+        [2, 6, 0, 0],
+        [3, 6, 9, id],
+      ],
+    );
     for (const bad of [{ sid: 10 }, { sid: 65536 }, { ppid: -1 }]) assert.equal(set(id, bad), -EINVAL);
     assert.equal(set(id + 1, { sid: 0 }), -EINVAL);
     assert.equal(so.setsockopt(L, api.SCTP_DEFAULT_SEND_PARAM, { assocId: id, prPolicy: 4 }), -EINVAL);

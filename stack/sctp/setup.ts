@@ -96,7 +96,14 @@ export function startAssociation(
   a.primary = a.current = a.paths[0]!;
   for (const p of a.paths) confirmPath(s, p, false); // §5.4 rule 1: the user has named them
   a.state = 'COOKIE_WAIT';
-  a.setup = { kind: 'cookie-wait', tries: 0, preservative: 0, timeoutNs: a.rtoInitial * MSEC, path: a.primary, delayed };
+  a.setup = {
+    kind: 'cookie-wait',
+    tries: 0,
+    preservative: 0,
+    timeoutNs: a.rtoInitial * MSEC,
+    path: a.primary,
+    delayed,
+  };
   if (delayed) armT1(s, a, a.setup.timeoutNs);
   else sendInit(s, a);
   return a;

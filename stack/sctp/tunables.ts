@@ -46,7 +46,8 @@ const later = <N extends string>(
   max: number,
   unit: string,
   meaning: string,
-): Named<N> => row(name, value, min, max, unit, `${meaning} (of no effect: extension ${extension} is not there)`, { extension });
+): Named<N> =>
+  row(name, value, min, max, unit, `${meaning} (of no effect: extension ${extension} is not there)`, { extension });
 const inert = <N extends string>(
   name: N,
   value: number,
@@ -104,8 +105,23 @@ export const TUNABLES = [
   row('init_rtx_max', 8, 0, U, '', 'Max.Init.Retransmits'),
   row('assoc_rtx_max', 10, 0, U, '', 'Association.Max.Retrans'),
   row('path_rtx_max', 5, 0, U, '', 'Path.Max.Retrans'),
-  row('path_pf_threshold', 65535, 0, 65535, '', 'errors beyond which a path is potentially failed (RFC 7829); 65535 = never'),
-  row('max_retran_chunk', 30, 0, 65535, '', 'an association is aborted when one chunk was retransmitted so often', live),
+  row(
+    'path_pf_threshold',
+    65535,
+    0,
+    65535,
+    '',
+    'errors beyond which a path is potentially failed (RFC 7829); 65535 = never',
+  ),
+  row(
+    'max_retran_chunk',
+    30,
+    0,
+    65535,
+    '',
+    'an association is aborted when one chunk was retransmitted so often',
+    live,
+  ),
   // Congestion and bursts.
   row('maxburst', 4, 0, U, 'packets', 'Max.Burst: most packets sent for one packet received; 0 = no limit'),
   row('fr_maxburst', 4, 0, U, 'packets', 'most packets of one fast retransmission', live),
@@ -122,12 +138,28 @@ export const TUNABLES = [
   later('schedulers', 'default_ss_module', 0, 0, 5, '', 'stream scheduler: 0 = round robin by message; other than 0'),
   row('default_frag_interleave', 1, 0, 2, '', 'what may come between the parts of a message (RFC 6458 §8.1.20)'),
   row('sendall_limit', 1432, 0, U, 'bytes', 'longest message that SCTP_SENDALL takes', live),
-  inert('min_residual', 1452, 20, 65535, 'bytes', 'least rest of a split message', 'messages are split at the path MTU'),
+  inert(
+    'min_residual',
+    1452,
+    20,
+    65535,
+    'bytes',
+    'least rest of a split message',
+    'messages are split at the path MTU',
+  ),
   inert('max_chained_mbufs', 5, 0, U, '', 'mbufs of a packet', 'a packet is one mbuf'),
   inert('add_more_on_output', 1452, 0, U, 'bytes', 'room worth waking a sender for', 'any room wakes it'),
   inert('min_split_point', 2904, 0, U, 'bytes', 'least message worth splitting', 'messages are split at the path MTU'),
   // Multipath.
-  later('cmt', 'cmt_on_off', 0, 0, 4, '', 'concurrent multipath transfer: 0 off, 1 base, 2 and 3 resource pooling, 4 MPTCP'),
+  later(
+    'cmt',
+    'cmt_on_off',
+    0,
+    0,
+    4,
+    '',
+    'concurrent multipath transfer: 0 off, 1 base, 2 and 3 resource pooling, 4 MPTCP',
+  ),
   later('cmt', 'buffer_splitting', 0, 0, 3, '', 'buffers are split among the paths: 1 sending, 2 receiving'),
   // Memory and tables.
   inert('maxchunks', 512, 0, U, '', 'chunks queued per association', 'buffers and mbufs bound the queues'),
@@ -139,8 +171,24 @@ export const TUNABLES = [
   row('peer_chkoh', 256, 0, U, 'bytes', "what a chunk costs the peer's buffer beyond its payload", live),
   // Network and diagnosis.
   row('udp_tunneling_port', 0, 0, 65535, '', 'UDP port for SCTP in UDP (RFC 6951); 0 = off', live),
-  row('blackhole', 0, 0, 2, '', '1: no ABORT for INITs nobody waits for; 2: no ABORT for anything out of the blue', live),
-  row('diag_info_code', 0, 0, 65535, '', 'cause code under which ABORTs without a cause say why in words; 0 = they do not', live),
+  row(
+    'blackhole',
+    0,
+    0,
+    2,
+    '',
+    '1: no ABORT for INITs nobody waits for; 2: no ABORT for anything out of the blue',
+    live,
+  ),
+  row(
+    'diag_info_code',
+    0,
+    0,
+    65535,
+    '',
+    'cause code under which ABORTs without a cause say why in words; 0 = they do not',
+    live,
+  ),
   inert('log_level', 0, 0, U, '', 'trace flags', 'see the event stream'),
   inert('debug', 0, 0, U, '', 'debug output', 'see the event stream'),
   inert('output_unlocked', 0, 0, 1, '', 'Mac OS X: output without the lock', 'there is none'),
