@@ -20,7 +20,6 @@ const SO_ACCEPTCONN = 0x0002;
 const SO_ERROR = 0x1007;
 const SO_TYPE = 0x1008;
 const SO_PROTOCOL = 0x1016;
-const SCTP_EVENT = 0x1e;
 /** SO_DEBUG, SO_REUSEADDR, SO_KEEPALIVE, SO_DONTROUTE, SO_BROADCAST, SO_USELOOPBACK, SO_OOBINLINE, SO_REUSEPORT, SO_TIMESTAMP. */
 const BITS = 0x1 | 0x4 | 0x8 | 0x10 | 0x20 | 0x40 | 0x100 | 0x200 | 0x400;
 /** Levels below the socket: IP and IPv6 options that are kept the same way. */
@@ -108,10 +107,5 @@ export function setOption(
   if (len !== undefined && len < row.layout.size) return -EINVAL;
   const given = len === undefined ? bytes : bytes.subarray(0, Math.min(bytes.length, len));
   const record = decodeStruct(row.layout, given);
-  const e = d.so.setsockopt(level, option, row.codec.toApi(record));
-  if (e >= 0 && level === IPPROTO_SCTP && option === SCTP_EVENT && record.se_on !== 0) {
-    if (record.se_type === 4) d.oldSendFailed = true;
-    else if (record.se_type === 0xe) d.oldSendFailed = false;
-  }
-  return e;
+  return d.so.setsockopt(level, option, row.codec.toApi(record));
 }

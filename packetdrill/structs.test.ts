@@ -121,11 +121,11 @@ describe('rows', () => {
     const p = c.sstat_primary as CRecord;
     assert.deepEqual([c.sstat_state, p.spinfo_state, p.spinfo_srtt], [8, 0x200, 11]);
   });
-  test('events: both send failures are one of the stack', () => {
+  test('events: the send failures of both generations have their own names', () => {
     const codec = optionRow('sctp', 0x1e)!.codec;
     assert.deepEqual(codec.toApi({ se_assoc_id: 0, se_type: 4, se_on: 1 }), {
       assocId: 0,
-      type: 'send-failed',
+      type: 'send-failed-deprecated',
       on: true,
     });
     assert.deepEqual(codec.toApi({ se_assoc_id: 0, se_type: 5, se_on: 0 }), {

@@ -392,7 +392,7 @@ const lookup = (table: Readonly<Record<string, number>>): Convert => [
   v => (typeof v === 'number' ? v : (table[String(v)] ?? 0)),
 ];
 
-/** se_type ↔ the notification's name; the send failures of both generations are one event of the stack. */
+/** se_type ↔ the notification's name; 4, the send failure of the old generation, is 'send-failed-deprecated'. */
 export const EVENT_NUMBERS: Readonly<Record<string, number>> = {
   'assoc-change': 1,
   'peer-addr-change': 2,
@@ -409,8 +409,9 @@ export const EVENT_NUMBERS: Readonly<Record<string, number>> = {
   'stream-change': 0xd,
 };
 const eventType: Convert = [
-  v => (v === 4 ? 'send-failed' : (Object.keys(EVENT_NUMBERS).find(k => EVENT_NUMBERS[k] === v) ?? `event-${v}`)),
-  v => EVENT_NUMBERS[String(v)] ?? 0,
+  v =>
+    v === 4 ? 'send-failed-deprecated' : (Object.keys(EVENT_NUMBERS).find(k => EVENT_NUMBERS[k] === v) ?? `event-${v}`),
+  v => (v === 'send-failed-deprecated' ? 4 : (EVENT_NUMBERS[String(v)] ?? 0)),
 ];
 
 const PATH_STATES = { active: 1, inactive: 2, unconfirmed: 0x200 };

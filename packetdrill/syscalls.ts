@@ -39,7 +39,7 @@ import {
 } from './messages.js';
 import { getOption, type OptionEnvironment, setOption } from './options.js';
 import type { Abi, Difference } from './result.js';
-import { decodeStruct, encodeNotification, fieldName, layoutOf, notificationLayout } from './structs.js';
+import { decodeStruct, fieldName, layoutOf, notificationLayout } from './structs.js';
 import { ERRNOS, flagText, swap32 } from './values.js';
 
 type Errnos = Record<'EAGAIN' | 'EBADF' | 'EFAULT' | 'EINPROGRESS' | 'EINVAL' | 'EOPNOTSUPP', number>;
@@ -47,7 +47,6 @@ const { EAGAIN, EBADF, EFAULT, EINPROGRESS, EINVAL, EOPNOTSUPP } = ERRNOS as Err
 const O_RDWR = 2;
 const O_NONBLOCK = 4;
 const MSG_PEEK = 0x2;
-const MSG_EOR = 0x8;
 const MSG_DONTWAIT = 0x80;
 const MSG_NOTIFICATION = 0x2000;
 const SOCK_NONBLOCK = 0x20000000;
@@ -68,10 +67,6 @@ export interface Descriptor {
   nonblocking: boolean;
   /** SOL_SOCKET options that only switch bits. */
   readonly bits: Map<number, number>;
-  /** The rest of a notification that a short read has begun. */
-  note: Uint8Array | undefined;
-  /** Subscribed to SCTP_SEND_FAILED without SCTP_SEND_FAILED_EVENT. */
-  oldSendFailed: boolean;
 }
 
 /** What calls need of the run. */
@@ -139,7 +134,7 @@ export class Kernel {
     };
   }
   #open(so: Socket, nonblocking: boolean): Outcome {
-    const opened = { so, nonblocking, bits: new Map<number, number>(), note: undefined, oldSendFailed: false };
+    const opened = { so, nonblocking, bits: new Map<number, number>() };
     return { value: 0, differences: [], opened };
   }
 
@@ -239,7 +234,6 @@ export class Kernel {
         // BSD: the child inherits O_NONBLOCK from accept, and from its flags with accept4.
         const nonblocking = flags === undefined ? d.nonblocking : (flags & SOCK_NONBLOCK) !== 0;
         const made = this.#open(so, nonblocking);
-        if (made.opened !== undefined) made.opened.oldSendFailed = d.oldSendFailed;
         return { ...made, differences };
       }),
     );
@@ -361,17 +355,9 @@ export class Kernel {
 
   /** One message, a piece of one, or (a piece of) a notification as bytes; 0 or -errno. */
   #take(d: Descriptor, len: number, flags: number, info: RecvInfo): Uint8Array | number {
-    let bytes = d.note;
-    if (bytes === undefined) {
-      const n = d.so.recv(new Uint8Array(len), 0, len, info, flags & MSG_PEEK);
-      if (n < 0 || (info.msgFlags & MSG_NOTIFICATION) === 0) return n;
-      bytes = encodeNotification(info.notification!, d.oldSendFailed) ?? new Uint8Array(8);
-    }
-    const piece = bytes.subarray(0, len);
-    const rest = bytes.subarray(len);
-    info.msgFlags = MSG_NOTIFICATION | (rest.length === 0 ? MSG_EOR : 0);
-    if ((flags & MSG_PEEK) === 0) d.note = rest.length === 0 ? undefined : rest;
-    return piece;
+    const buf = new Uint8Array(len);
+    const n = d.so.recv(buf, 0, len, info, flags & MSG_PEEK);
+    return n < 0 || (info.msgFlags & MSG_NOTIFICATION) === 0 ? n : buf.subarray(0, n);
   }
 
   /** A struct literal as iov_base is a notification that must have come. */
