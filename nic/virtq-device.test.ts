@@ -135,7 +135,7 @@ test('fuzz: random rings neither throw nor reach beyond memory nor loop', () => 
     seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
     return Math.floor((seed / 4294967296) * n);
   };
-  for (let round = 0; round < 1000; round++) {
+  for (let round = 0; round < 500; round++) {
     const { memory, raw, dev } = queue(1 << random(6), 1 + random(64));
     dev.indirect = random(4) > 0;
     dev.eventIdx = random(2) > 0;

@@ -3,4 +3,4 @@
 import { test } from 'node:test';
 import { runSeeds } from './property.fixture.js';
 
-test('random associations', () => runSeeds(1, 60));
+test('random associations', () => runSeeds(1, 25));
