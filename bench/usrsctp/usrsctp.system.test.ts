@@ -93,7 +93,8 @@ test('client echoes through echo_server, and discard_server counts', { skip: ski
   const server = { netns, localUdp: 9899, remoteUdp: 9900 };
   const client = { netns, localUdp: 9900, remoteUdp: 9899, address: '127.0.0.1' };
   const echo = await startEchoServer(server);
-  const talker = startClient({ ...client, port: 7, input: 'hello\nworld\n' });
+  // Its standard input stays open until the echo can be back: at its end the client shuts down.
+  const talker = startClient({ ...client, port: 7, input: 'hello\nworld\n', hold: 500 });
   assert.equal((await talker.ended).status, 0);
   // The client prints notifications as they come, also between two echoes.
   const echoed = withoutDebug(talker.stdout)
