@@ -3,6 +3,9 @@
  * read out and everything else is named and left alone (facts part 6).
  */
 
+import { ENOENT } from '../stack/kern/errno.js';
+import { TUNABLES } from '../stack/sctp/tunables.js';
+
 /** One assignment. Values are integers: FreeBSD's SCTP has no others. */
 export interface Setting {
   readonly name: string;
@@ -53,6 +56,9 @@ function commands(text: string): string[][] {
   return out;
 }
 
+/** A sysctl's name alone. */
+const NAME = /^[a-z0-9_]+(?:\.[A-Za-z0-9_]+)+$/;
+
 /** Reads the settings out of a command. Never fails: what has no meaning here is in `ignored`. */
 export function planCommand(text: string): CommandPlan {
   const settings: Setting[] = [];
@@ -66,6 +72,7 @@ export function planCommand(text: string): CommandPlan {
     }
     let ignoreUnknown = false;
     for (const arg of args) {
+      if (NAME.test(arg)) continue; // prints a value: to nobody
       if (/^-[a-zA-Z]+$/.test(arg)) {
         ignoreUnknown ||= /[ie]/.test(arg);
         continue;
@@ -81,3 +88,23 @@ export function planCommand(text: string): CommandPlan {
 }
 
 const integer = (text: string) => (text.startsWith('-') ? -Number(text.slice(1)) : Number(text));
+
+const SCTP = 'net.inet.sctp.';
+const rows = new Map<string, (typeof TUNABLES)[number]>(TUNABLES.map(r => [`${SCTP}${r.name}`, r]));
+
+/**
+ * The remark that a setting deserves though it is let pass: of an extension that is not there, of nothing that this stack
+ * has, or of another part of the system. `e`: what the stack's sysctl said of it, 0 or -errno.
+ */
+export function noteOf(s: Setting, e: number): string | undefined {
+  const text = `sysctl ${s.name}=${s.value} has no effect`;
+  if (e === -ENOENT && !s.name.startsWith(SCTP)) return `${text}: this stack has only its own settings`;
+  const row = rows.get(s.name);
+  if (e !== 0 || row === undefined) return undefined;
+  // A switch that is off is what the stack is like without the extension.
+  if ('extension' in row && row.extension !== undefined) {
+    const have = row.max === 1 ? 0 : row.default;
+    return s.value === have ? undefined : `${text}: the extension ${row.extension} is not there`;
+  }
+  return 'inert' in row && row.inert === true && s.value !== row.default ? `${text}: ${row.meaning}` : undefined;
+}

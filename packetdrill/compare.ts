@@ -8,13 +8,37 @@ import type { Difference } from './result.js';
 export function compareChunks(expected: readonly Chunk[], got: readonly Chunk[]): Difference[] {
   const out: Difference[] = [];
   const names = (list: readonly Chunk[]) => (list.length === 0 ? 'no chunk' : list.map(c => c.name).join('; '));
-  if (expected.length !== got.length || expected.some((c, i) => c.name !== got[i]!.name)) {
+  if (expected.length !== got.length || expected.some((c, i) => c.name !== got[i]!.name))
     out.push({ field: 'chunks', expected: names(expected), got: names(got) });
-    // What can be set against each other says more than the names alone.
-    if (expected.length !== got.length) return out;
+  // What can be set against each other says more than the names alone.
+  for (const [e, g] of align(expected, got)) {
+    if (e === undefined || g === undefined) continue;
+    element(`chunk ${expected.indexOf(e) + 1} ${e.name}`, e, g, out);
   }
-  for (const [i, c] of expected.entries()) {
-    if (c.name === got[i]!.name) element(`chunk ${i + 1} ${c.name}`, c, got[i]!, out);
+  return out;
+}
+
+/**
+ * Two lists side by side: the longest run of equal names in order stands opposite each other, what is in one list only
+ * opposite undefined. Lists are as long as a packet has room for.
+ */
+function align<T extends Named>(expected: readonly T[], got: readonly T[]): [T | undefined, T | undefined][] {
+  const [n, m] = [expected.length, got.length];
+  // longest[i][j]: of what is left from i and j on. Equal lists, the common case, need no table.
+  if (n === m && expected.every((e, i) => e.name === got[i]!.name)) return expected.map((e, i) => [e, got[i]]);
+  const longest = Array.from({ length: n + 1 }, () => new Uint16Array(m + 1));
+  for (let i = n - 1; i >= 0; i--)
+    for (let j = m - 1; j >= 0; j--)
+      longest[i]![j] =
+        expected[i]!.name === got[j]!.name
+          ? longest[i + 1]![j + 1]! + 1
+          : Math.max(longest[i + 1]![j]!, longest[i]![j + 1]!);
+  const out: [T | undefined, T | undefined][] = [];
+  let [i, j] = [0, 0];
+  while (i < n || j < m) {
+    if (i < n && j < m && expected[i]!.name === got[j]!.name) out.push([expected[i++], got[j++]]);
+    else if (j >= m || (i < n && longest[i + 1]![j]! >= longest[i]![j + 1]!)) out.push([expected[i++], undefined]);
+    else out.push([undefined, got[j++]]);
   }
   return out;
 }
@@ -51,17 +75,39 @@ function value(field: string, e: unknown, g: unknown, out: Difference[]): void {
     for (const k of Object.keys(e)) value(`${field}, ${k}`, e[k], g[k], out);
     return;
   }
-  if (!same(e, g)) out.push({ field, expected: show(e), got: show(g) });
+  if (same(e, g)) return;
+  if (e instanceof Uint8Array && g instanceof Uint8Array && e.length === g.length && e.length > WINDOW) {
+    const at = e.findIndex((b, i) => b !== g[i]);
+    const window = (b: Uint8Array) => show(b.subarray(at, at + WINDOW));
+    out.push({ field: `${field} from byte ${at + 1} of ${e.length}`, expected: window(e), got: window(g) });
+  } else out.push({ field, expected: show(e), got: show(g) });
 }
+/** Bytes that are shown from where two long strings begin to differ. */
+const WINDOW = 16;
 
 function list(field: string, e: readonly unknown[], g: readonly unknown[], out: Difference[]): void {
   const plain = !e.some(x => typeof x === 'object') && !g.some(x => typeof x === 'object');
+  if (e.every(isNamed) && g.every(isNamed) && e.length + g.length > 0) {
+    elements(field, e, g, out);
+    return;
+  }
   if (plain || e.length !== g.length) {
     if (e.length !== g.length || e.some((x, i) => x !== ANY && x !== g[i]))
       out.push({ field, expected: show(e), got: show(g) });
     return;
   }
   for (let i = 0; i < e.length; i++) value(`${field} ${i + 1}`, e[i], g[i], out);
+}
+
+/** Parameters or causes: their order counts, and each that lacks or is too many is named. */
+function elements(field: string, e: readonly Named[], g: readonly Named[], out: Difference[]): void {
+  const text = (x: Named | undefined) => (x === undefined ? 'nothing' : show(x));
+  for (const [a, b] of align(e, g)) {
+    const place = a === undefined ? '' : ` ${e.indexOf(a) + 1}`;
+    const where = `${field}${place} ${(a ?? b)!.name}`;
+    if (a !== undefined && b !== undefined) element(where, a, b, out);
+    else out.push({ field: where, expected: text(a), got: text(b) });
+  }
 }
 
 const isRecord = (v: unknown): v is Record<string, unknown> =>
@@ -77,7 +123,7 @@ function same(e: unknown, g: unknown): boolean {
   return e === g;
 }
 
-const SHOWN = 48;
+const SHOWN = 16;
 
 /** A value for people; long byte strings are cut. */
 export function show(v: unknown): string {

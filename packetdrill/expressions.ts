@@ -4,12 +4,13 @@
  */
 
 import type { SockAddr } from '../stack/kern/socket.js';
-import { InAddr } from '../stack/netinet/in.js';
+import { AF_INET, AF_INET6, InAddr } from '../stack/netinet/in.js';
+import { type CRecord, type CType, type CValue, LAYOUTS, type Layout, swap16, swap32 } from '../stack/sctp/layout.js';
 import type { Expr, StructExpr, StructField } from './ast.js';
 import { ScriptError } from './encode.js';
 import type { Difference } from './result.js';
-import { type CRecord, type CType, type CValue, fieldName, isAssocId, type Layout } from './structs.js';
-import { swap16, swap32, wordValue } from './values.js';
+import { fieldName, isAssocId } from './structs.js';
+import { wordValue } from './values.js';
 
 const OPERATORS: Readonly<Record<string, (n: number) => number>> = {
   htonl: swap32,
@@ -33,7 +34,11 @@ export function numberOf(e: Expr | undefined): number | undefined {
       return e.terms.reduce((all, t) => (all | need(t, 'a number')) >>> 0, 0);
     case 'call': {
       const f = Object.hasOwn(OPERATORS, e.name) ? OPERATORS[e.name] : undefined;
-      if (f !== undefined && e.args.length === 1) return f(need(e.args[0], 'a number'));
+      if (f !== undefined && e.args.length === 1) {
+        const n = numberOf(e.args[0]);
+        return n === undefined ? undefined : f(n);
+      }
+      if (e.name === 'sizeof' && e.args.length === 1) return sizeOf(e.args[0]!);
       throw new ScriptError(`${e.name}(…) is not a number`, e.at);
     }
     case 'null':
@@ -48,6 +53,26 @@ export function numberOf(e: Expr | undefined): number | undefined {
   throw new ScriptError('a number is expected here', e.at);
 }
 
+/** sizeof(struct sctp_rtoinfo), sizeof(int), …: amd64's. */
+const SIZES: ReadonlyMap<string, number> = new Map([
+  ...['int', 'uint32_t', 'int32_t', 'unsigned', 'socklen_t', 'in_addr_t'].map(t => [t, 4] as const),
+  ...['uint16_t', 'int16_t', 'short', 'in_port_t'].map(t => [t, 2] as const),
+  ...['uint8_t', 'int8_t', 'char', 'sa_family_t'].map(t => [t, 1] as const),
+  ...['uint64_t', 'int64_t', 'long', 'size_t'].map(t => [t, 8] as const),
+  ['in_addr', 4],
+  ['in6_addr', 16],
+  ['sockaddr', 16],
+  ['sockaddr_in', 16],
+  ['sockaddr_in6', 28],
+  ['sockaddr_storage', 128],
+]);
+function sizeOf(e: Expr): number {
+  const name = e.kind === 'word' ? e.word : '';
+  const size = SIZES.get(name) ?? LAYOUTS.get(name)?.size;
+  if (size === undefined) throw new ScriptError('sizeof wants the name of a struct or a type', e.at);
+  return size;
+}
+
 /** A number that must be there. */
 export function need(e: Expr | undefined, what: string): number {
   const n = numberOf(e);
@@ -56,11 +81,12 @@ export function need(e: Expr | undefined, what: string): number {
 }
 
 /** An address in an expression: `inet_addr("…")`, `inet_pton(…, "…")`, `{s_addr=…}`, `"…"`, INADDR_ANY. */
-function inAddr(e: Expr): InAddr | undefined {
+export function inAddr(e: Expr): InAddr | undefined {
   if (e.kind === 'any') return undefined;
   if (e.kind === 'struct' && e.fields.length === 1) return inAddr(e.fields[0]!.value);
   if (e.kind === 'list' && e.items.length === 1) return inAddr(e.items[0]!);
   const text = e.kind === 'string' ? e : e.kind === 'call' ? e.args[e.args.length - 1] : undefined;
+  if (text?.kind === 'any') return undefined;
   const a = text?.kind === 'string' ? InAddr.parse(text.value) : undefined;
   if (a !== undefined) return a;
   const n = e.kind === 'call' || e.kind === 'string' ? undefined : numberOf(e);
@@ -71,6 +97,10 @@ function inAddr(e: Expr): InAddr | undefined {
 const fieldOf = (e: StructExpr, ...names: readonly string[]): StructField | undefined =>
   e.fields.find(f => f.name !== undefined && names.includes(f.name));
 
+const FAMILY = ['sa_family', 'sin_family', 'sin6_family'] as const;
+const familyText = (n: number): string =>
+  n === AF_INET || n === 4 ? 'AF_INET' : n === AF_INET6 || n === 6 ? 'AF_INET6' : String(n);
+
 /** A sockaddr literal. `...` and parts of it left open are the obvious one's; NULL is undefined. */
 export function sockaddr(e: Expr | undefined, obvious: SockAddr | undefined): SockAddr | undefined {
   if (e === undefined || e.kind === 'any') return obvious;
@@ -80,9 +110,9 @@ export function sockaddr(e: Expr | undefined, obvious: SockAddr | undefined): So
   const port = numberOf(fieldOf(e, 'sin_port', 'sin6_port')?.value);
   const where = fieldOf(e, 'sin_addr', 'sin6_addr');
   const addr = where === undefined ? undefined : inAddr(where.value);
-  const family = numberOf(fieldOf(e, 'sa_family', 'sin_family', 'sin6_family')?.value);
+  const family = numberOf(fieldOf(e, ...FAMILY)?.value);
   if (addr === undefined && obvious === undefined) throw new ScriptError('the address is not known here', e.at);
-  if (family !== undefined && addr !== undefined && (family === 28) !== (addr.family === 6))
+  if (family !== undefined && addr !== undefined && (family === AF_INET6) !== (addr.family === 6))
     throw new ScriptError('the address does not fit sa_family', e.at);
   return { addr: addr ?? obvious!.addr, port: port === undefined ? (obvious?.port ?? 0) : swap16(port) };
 }
@@ -103,12 +133,14 @@ export function recordOf(e: Expr | undefined, l: Layout, peer: SockAddr): CRecor
   if (e === undefined || e.kind === 'any' || e.kind === 'null') return out;
   if (e.kind !== 'struct') {
     const first = l.fields[0]!;
-    if (e.kind === 'list' && l.fields.length > 1 && e.items.length === 1) return recordOf(e.items[0], l, peer);
-    const n = numberOf(e);
-    if (n !== undefined) out[first.name] = n;
+    const only = e.kind === 'list' && e.items.length === 1 ? e.items[0]! : undefined;
+    if (only?.kind === 'struct' && first.type.kind !== 'sockaddrs') return recordOf(only, l, peer);
+    const v = literalValue(e, first.type, peer);
+    if (v !== undefined) out[first.name] = v;
     return out;
   }
   for (const [i, f] of e.fields.entries()) {
+    if (f.name === undefined && f.value.kind === 'any') continue;
     const field = field_(l, f, i);
     const v = literalValue(f.value, field.type, peer);
     if (v !== undefined) out[field.name] = v;
@@ -127,7 +159,9 @@ function literalValue(e: Expr, type: CType, peer: SockAddr): CValue {
   if (type.kind === 'sockaddr') return sockaddr(e, peer);
   if (e.kind === 'any') return undefined;
   if (type.kind === 'struct') return recordOf(e, type.layout, peer);
+  if (type.kind === 'sockaddrs') return sockaddrs(e, peer);
   if (type.kind === 'tail') {
+    if (e.kind === 'null') return [];
     if (e.kind === 'string') return [...new TextEncoder().encode(e.value)];
     const items = e.kind === 'list' ? e.items : [e];
     if (items.some(x => x.kind === 'any')) return undefined;
@@ -148,18 +182,24 @@ export function compareRecord(
   out: Difference[],
   translate: Translate = (_f, n) => n,
 ): void {
-  if (e.kind === 'any') return;
+  if (e.kind === 'any' || e.kind === 'null') return;
   if (e.kind !== 'struct') {
     const first = l.fields[0]!;
-    if (e.kind === 'list' && first.type.kind === 'tail') {
-      compareList(where, e, got[first.name], out);
+    if (first.type.kind === 'sockaddrs') {
+      compareAddresses(where, e, got[first.name] as readonly SockAddr[], out);
+      return;
+    }
+    const only = e.kind === 'list' && e.items.length === 1 ? e.items[0]! : undefined;
+    if (only?.kind === 'struct') {
+      compareRecord(where, only, l, got, out, translate);
       return;
     }
     const n = numberOf(e);
-    if (n !== undefined) compareNumber(where, n, Number(got[first.name] ?? 0), first.type, out);
+    if (n !== undefined) compareNumber(where, e, n, Number(got[first.name] ?? 0), first.type, out);
     return;
   }
   for (const [i, f] of e.fields.entries()) {
+    if (f.name === undefined && f.value.kind === 'any') continue;
     const field = field_(l, f, i);
     const name = `${where}, ${f.name ?? field.name}`;
     const v = got[field.name];
@@ -168,24 +208,28 @@ export function compareRecord(
       compareRecord(name, f.value, field.type.layout, (v ?? {}) as CRecord, out, translate);
     else if (field.type.kind === 'sockaddr') compareAddress(name, f.value, v as SockAddr | undefined, out);
     else if (field.type.kind === 'tail') compareList(name, f.value, v, out);
+    else if (field.type.kind === 'sockaddrs') compareAddresses(name, f.value, v as readonly SockAddr[], out);
     else {
       const n = numberOf(f.value);
-      if (n === undefined || (n === 0 && isAssocId(field.name) && f.name === undefined)) continue;
-      compareNumber(name, n, translate(field.name, Number(v ?? 0)), field.type, out);
+      // FreeBSD leaves the id of one-to-one sockets as it was handed in.
+      if (n === undefined || (n === 0 && isAssocId(field.name))) continue;
+      compareNumber(name, f.value, n, translate(field.name, Number(v ?? 0)), field.type, out);
     }
   }
 }
 
 /** Numbers as the field's type holds them: -1 and 0xffffffff are one value of a u32. */
-function compareNumber(field: string, e: number, g: number, type: CType, out: Difference[]): void {
+function compareNumber(field: string, written: Expr, e: number, g: number, type: CType, out: Difference[]): void {
   const scalar = type.kind === 'scalar' ? type.scalar : 'u32';
   const norm = (n: number): number =>
     scalar === 'u8' ? n & 0xff : scalar === 'u16' ? n & 0xffff : scalar === 'u64' ? n : n >>> 0;
-  if (norm(e) !== norm(g)) out.push({ field, expected: String(e), got: String(g) });
+  if (norm(e) === norm(g)) return;
+  const only = written.kind === 'list' ? written.items[0] : written;
+  out.push({ field, expected: only?.kind === 'word' ? `${e} (${only.word})` : String(e), got: String(g) });
 }
 
 function compareList(field: string, e: Expr, v: CValue, out: Difference[]): void {
-  const got = Array.isArray(v) ? (v as number[]) : [];
+  const got = Array.isArray(v) || v instanceof Uint8Array ? [...(v as readonly number[])] : [];
   if (e.kind === 'any' || (e.kind === 'list' && e.items.length === 1 && e.items[0]!.kind === 'any')) return;
   const want = e.kind === 'string' ? [...new TextEncoder().encode(e.value)] : listOf(e).map(numberOf);
   if (want.length !== got.length || want.some((x, i) => x !== undefined && x !== got[i]))
@@ -200,12 +244,41 @@ export const addressText = (a: SockAddr | undefined): string => (a === undefined
 export function compareAddress(field: string, e: Expr, got: SockAddr | undefined, out: Difference[]): void {
   if (e.kind === 'any') return;
   const want = sockaddr(e, got);
+  const family = e.kind === 'struct' ? numberOf(fieldOf(e, ...FAMILY)?.value) : undefined;
+  if (got !== undefined && family !== undefined && family !== (got.addr.family === 6 ? AF_INET6 : AF_INET)) {
+    out.push({ field: `${field}, sa_family`, expected: familyText(family), got: familyText(got.addr.family) });
+    return;
+  }
   const plain = (a: InAddr): InAddr => (a.isV4Mapped ? new InAddr(4, 0, 0, 0xffff, a.w3) : a);
   const equal =
     want === undefined || got === undefined
       ? want === got
       : want.port === got.port && plain(want.addr).equals(plain(got.addr));
   if (!equal) out.push({ field, expected: addressText(want), got: addressText(got) });
+}
+
+/** Addresses in any order: `...` and `[...]` are not looked at, `...` among others stands for any one. */
+export function compareAddresses(field: string, e: Expr, got: readonly SockAddr[], out: Difference[]): void {
+  const items = listOf(e);
+  if (e.kind === 'null' || (items.length === 1 && items[0]!.kind === 'any')) return;
+  const left = [...got];
+  const missing: string[] = [];
+  for (const item of items) {
+    if (item.kind === 'any') continue;
+    const at = left.findIndex(a => {
+      const differences: Difference[] = [];
+      compareAddress(field, item, a, differences);
+      return differences.length === 0;
+    });
+    if (at < 0) missing.push(addressText(sockaddr(item, got[0])));
+    else left.splice(at, 1);
+  }
+  if (missing.length > 0 || items.length !== got.length)
+    out.push({
+      field,
+      expected: missing.length > 0 ? missing.join(', ') : `${items.length} of them`,
+      got: got.map(addressText).join(', ') || 'none',
+    });
 }
 
 // ----------------------------------------------------------------------------------------------------------- I/O vectors

@@ -380,3 +380,14 @@ export function icmpNumbers(
   const named = row !== undefined && Object.hasOwn(row.codes, code) ? row.codes[code] : octet(code, 'code');
   return named === undefined ? undefined : { type: number, code: named };
 }
+
+/** The words for type and code, `type_N` and `code_N` for those without; no code when it is 0 and has no word. */
+export function icmpWords(
+  family: 'ipv4' | 'ipv6',
+  type: number,
+  code: number,
+): { readonly type: string; readonly code: string | undefined } {
+  const found = [...(family === 'ipv4' ? ICMP : ICMP6)].find(([, row]) => row.type === type);
+  const word = Object.entries(found?.[1].codes ?? {}).find(([, n]) => n === code)?.[0];
+  return { type: found?.[0] ?? `type_${type}`, code: word ?? (code === 0 ? undefined : `code_${code}`) };
+}

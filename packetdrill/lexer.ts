@@ -1,6 +1,7 @@
 /**
  * Words of a packetdrill script: longest match, comments, `#ifdef` … `#endif`, substitution of defined words. The parser pulls
- * one token at a time, because notes behind an errno are free text that no token table fits.
+ * one token at a time, because notes behind an errno are free text that no token table fits. Beyond nplab's, whose #ifdef has
+ * neither: blocks nest, and there are #ifndef and #else.
  */
 
 import { isIPv4, isIPv6 } from 'node:net';
@@ -37,10 +38,12 @@ export interface Token {
 /** Words with their replacement; a replacement of `undefined` only makes `#ifdef` true. */
 export type Defines = ReadonlyMap<string, string | undefined>;
 
-const SPACE = /[ \t\r\n\f\v]*/y;
+/** White space; a line that goes on with a backslash as in C. */
+const SPACE = /(?:[ \t\r\n\f\v]|\\\r?\n)*/y;
 const WORD = /[A-Za-z0-9_]+/y;
 const INTEGER = /-?[0-9]+/y;
-const FLOAT = /[0-9]*\.[0-9]+/y;
+/** `.5`, `0.5`, and `1.` where no `...` begins. */
+const FLOAT = /[0-9]*\.[0-9]+|[0-9]+\.(?!\.)/y;
 const HEX = /0[xX][0-9a-fA-F]+/y;
 const IPV4 = /[0-9]{1,3}(?:\.[0-9]{1,3}){3}/y;
 const IPV6 = /[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,8}(?:\.[0-9]{1,3}){0,3}/y;
@@ -51,13 +54,27 @@ const OPTION = /--[A-Za-z][A-Za-z0-9_-]*|-[A-Za-z]+/y;
 const OPTION_VALUE = /[^\s"`]+/y;
 const PUNCTUATION = '<>()[]{},;:=+*~|/-';
 
+/** An `#ifdef` that is open, inside another or not. Never changed: a mark keeps it. */
+interface Conditional {
+  /** Offset of its `#`. */
+  readonly start: number;
+  readonly outer: Conditional | undefined;
+  /** Its `#else` has been. */
+  readonly elseSeen: boolean;
+}
+
+/** A place in the source to come back to. */
+export interface Mark {
+  readonly offset: number;
+  readonly open: Conditional | undefined;
+}
+
 export class Lexer {
   readonly file: string;
   readonly source: string;
   /** Offset of the next character to look at. */
   #offset = 0;
-  /** Offset of the `#ifdef` that is open. */
-  #ifdef: number | undefined;
+  #open: Conditional | undefined;
   #lines: number[] | undefined;
   readonly #defines: Map<string, string | undefined>;
 
@@ -66,6 +83,11 @@ export class Lexer {
     this.source = source;
     this.#defines = new Map(defines);
     if (source.charCodeAt(0) === 0xfeff) this.#offset = 1;
+    // The line that lets a script be called like a program.
+    if (source.startsWith('#!', this.#offset)) {
+      const end = source.indexOf('\n', this.#offset);
+      this.#offset = end < 0 ? source.length : end;
+    }
   }
 
   /** Line and column of an offset. */
@@ -102,24 +124,29 @@ export class Lexer {
   }
 
   /**
-   * The text from `from` up to the next `)` as it stands, and goes on behind that. `from` is the end of the `(` token, the last
-   * that was pulled.
+   * The text from `from` up to the `)` that closes it on its line, else to the next `)`, and goes on behind that. `from` is
+   * the end of the `(` token, the last that was pulled.
    */
   rawUntilParenthesis(from: number): string {
-    const end = this.source.indexOf(')', from);
+    let end = -1;
+    for (let i = from, depth = 1; depth > 0 && i < this.source.length && this.source[i] !== '\n'; i++) {
+      if (this.source[i] === '(') depth++;
+      else if (this.source[i] === ')' && --depth === 0) end = i;
+    }
+    if (end < 0) end = this.source.indexOf(')', from);
     if (end < 0) throw new ParseError(this.position(from - 1), 'this ( is never closed');
     this.#offset = end + 1;
     return this.source.slice(from, end);
   }
 
   /** A place to come back to with `reset`. */
-  mark(): { readonly offset: number; readonly ifdef: number | undefined } {
-    return { offset: this.#offset, ifdef: this.#ifdef };
+  mark(): Mark {
+    return { offset: this.#offset, open: this.#open };
   }
 
-  reset(to: { readonly offset: number; readonly ifdef: number | undefined }): void {
+  reset(to: Mark): void {
     this.#offset = to.offset;
-    this.#ifdef = to.ifdef;
+    this.#open = to.open;
   }
 
   #token(kind: TokenKind, start: number, end: number, text = this.source.slice(start, end), value = 0): Token {
@@ -148,49 +175,67 @@ export class Lexer {
       } else if (s[this.#offset] === '#') this.#directive();
       else break;
     }
-    if (this.#offset >= s.length && this.#ifdef !== undefined)
-      throw new ParseError(this.position(this.#ifdef), 'this #ifdef has no #endif', '#endif', 'end of file');
+    if (this.#offset >= s.length && this.#open !== undefined) throw this.#unclosed(this.#open.start);
   }
 
-  /** `#ifdef NAME` and `#endif`. Text of a false branch is thrown away unread, up to the next `#endif`. */
+  /** `#ifdef NAME`, `#ifndef NAME`, `#else` and `#endif`. Text of a branch not taken is thrown away unread. */
   #directive(): void {
     const start = this.#offset;
-    const end = this.#match(DIRECTIVE);
-    const name =
-      end === undefined
-        ? ''
-        : this.source
-            .slice(start + 1, end)
-            .trim()
-            .slice(0, 40);
     const at = this.position(start);
-    if (name === 'endif') {
-      if (this.#ifdef === undefined) throw new ParseError(at, '#endif without #ifdef');
-      this.#ifdef = undefined;
-      this.#offset = end!;
-      return;
+    const end = this.#match(DIRECTIVE);
+    const name = end === undefined ? '' : this.source.slice(start + 1, end).trim();
+    const open = this.#open;
+    this.#offset = end ?? start;
+    switch (name) {
+      case 'ifdef':
+      case 'ifndef': {
+        const nameEnd = this.#match(NAME);
+        if (nameEnd === undefined) throw new ParseError(at, `#${name} wants a name behind it`, 'a name');
+        const symbol = this.source.slice(end!, nameEnd).trim();
+        this.#offset = nameEnd;
+        this.#open = { start, outer: open, elseSeen: false };
+        if (this.#defines.has(symbol) !== (name === 'ifdef')) this.#skipBranch(this.#open);
+        return;
+      }
+      case 'else':
+        if (open === undefined) throw new ParseError(at, '#else without #ifdef');
+        if (open.elseSeen) throw new ParseError(at, 'this #ifdef has an #else already');
+        this.#open = { ...open, elseSeen: true };
+        this.#skipBranch(this.#open);
+        return;
+      case 'endif':
+        if (open === undefined) throw new ParseError(at, '#endif without #ifdef');
+        this.#open = open.outer;
+        return;
+      default:
+        throw new ParseError(
+          at,
+          `unknown directive #${name.slice(0, 40)}; there are #ifdef, #ifndef, #else and #endif`,
+          '#ifdef, #ifndef, #else or #endif',
+          `#${name.slice(0, 40)}`,
+        );
     }
-    if (name !== 'ifdef')
-      throw new ParseError(
-        at,
-        `unknown directive #${name}; there are #ifdef and #endif`,
-        '#ifdef or #endif',
-        `#${name}`,
-      );
-    if (this.#ifdef !== undefined) throw new ParseError(at, '#ifdef inside #ifdef: they do not nest');
-    this.#offset = end!;
-    const nameEnd = this.#match(NAME);
-    if (nameEnd === undefined) throw new ParseError(at, '#ifdef wants a name behind it', 'a name');
-    const symbol = this.source.slice(end!, nameEnd).trim();
-    if (this.#defines.has(symbol)) {
-      this.#ifdef = start;
-      this.#offset = nameEnd;
-      return;
+  }
+
+  /** Goes on behind the `#endif` of a block whose branch here is not taken, or behind its `#else`, which then is. */
+  #skipBranch(block: Conditional): void {
+    const directive = /#[ \t]*(ifn?def|else|endif)\b/g;
+    directive.lastIndex = this.#offset;
+    let depth = 0;
+    for (let m = directive.exec(this.source); m !== null; m = directive.exec(this.source)) {
+      if (m[1] === 'ifdef' || m[1] === 'ifndef') depth++;
+      else if (depth > 0) depth -= m[1] === 'endif' ? 1 : 0;
+      else if (m[1] === 'endif' || !block.elseSeen) {
+        this.#offset = directive.lastIndex;
+        this.#open = m[1] === 'endif' ? block.outer : { ...block, elseSeen: true };
+        return;
+      } else throw new ParseError(this.position(m.index), 'this #ifdef has an #else already');
     }
-    const endif = /#[ \t]*endif\b/g;
-    endif.lastIndex = nameEnd;
-    if (!endif.test(this.source)) throw new ParseError(at, 'this #ifdef has no #endif', '#endif', 'end of file');
-    this.#offset = endif.lastIndex;
+    throw this.#unclosed(block.start);
+  }
+
+  #unclosed(start: number): ParseError {
+    return new ParseError(this.position(start), 'this #ifdef has no #endif', '#endif', 'end of file');
   }
 
   /** Numbers, addresses and words: the longest wins, at equal length the first of these rows. */

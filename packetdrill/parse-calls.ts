@@ -1,4 +1,7 @@
-/** System calls: `name(args) = result [ERRNO] [(note)]`, and the expressions in them. */
+/**
+ * System calls: `name(args) = result [ERRNO] [(note)]`, and the expressions in them. Beyond nplab's: numbers in parentheses,
+ * and sizeof.
+ */
 
 import type { Expr, StructField, Syscall } from './ast.js';
 import { type Cursor, shown } from './cursor.js';
@@ -39,8 +42,9 @@ export function parseExpr(c: Cursor): Expr {
     const at = c.at();
     const first = primary(c);
     if (!c.is('|')) return first;
-    const terms = [first];
-    while (c.accept('|')) terms.push(primary(c));
+    const joined = [first];
+    while (c.accept('|')) joined.push(primary(c));
+    const terms = joined.flatMap(t => (t.kind === 'or' ? t.terms : [t]));
     for (const t of terms)
       if (t.kind !== 'int' && t.kind !== 'word' && t.kind !== 'call')
         throw new ParseError(t.at, 'only numbers and names can be joined with |', 'a number or a name', t.kind);
@@ -70,12 +74,27 @@ function primary(c: Cursor): Expr {
       c.take();
       if (t.text === 'NULL') return { kind: 'null', at };
       if (!c.accept('(')) return { kind: 'word', at, word: t.text };
+      if (t.text === 'sizeof') return { kind: 'call', at, name: t.text, args: [typeName(c)] };
       return { kind: 'call', at, name: t.text, args: c.list(')', () => parseExpr(c)) };
     case 'punct':
       if (c.accept('[')) return { kind: 'list', at, items: c.list(']', () => parseExpr(c)) };
       if (c.accept('{')) return { kind: 'struct', at, fields: c.list('}', () => field(c)) };
+      if (c.accept('(')) {
+        const inner = parseExpr(c);
+        c.expect(')');
+        return inner;
+      }
   }
   return c.fail('an expression (a number, a name, a string, [list], {struct} or `...`)');
+}
+
+/** `struct sctp_rtoinfo)` or `int)`: what sizeof takes. */
+function typeName(c: Cursor): Expr {
+  c.acceptWord('struct');
+  const at = c.at();
+  const { text } = c.expectWord('the name of a struct or a type');
+  c.expect(')', ' behind the type');
+  return { kind: 'word', at, word: text };
 }
 
 /** `name=value`, `name(count)=value`, or a value alone. */

@@ -150,18 +150,25 @@ function parseSctp(c: Cursor, prefix: Prefix): SctpPacket {
   return { ...packet, raw: Uint8Array.from(c.list(']', () => c.number('a byte', 0xff))) };
 }
 
+const CHECKSUMS: ReadonlyMap<string, 'bad' | 'zero'> = new Map([
+  ['bad_crc32c', 'bad'],
+  ['zero_checksum', 'zero'],
+]);
+
 function parseSctpAttribute(c: Cursor, prefix: Prefix, head: { tag?: number; checksum?: 'bad' | 'zero' }): void {
   const t = c.token;
   const twice = () => new ParseError(c.at(t), `${t.text} cannot stand here again`);
+  const checksum = t.kind === 'word' ? CHECKSUMS.get(t.text.toLowerCase()) : undefined;
   if (c.acceptWord('tag')) {
     if (head.tag !== undefined) throw twice();
     c.expect('=', ' behind tag');
     head.tag = c.number('a verification tag', U32);
-  } else if (c.acceptWord('bad_crc32c') || c.acceptWord('zero_checksum')) {
+  } else if (checksum !== undefined) {
     if (head.checksum !== undefined) throw twice();
-    if (t.text === 'bad_crc32c' && prefix.direction === 'out')
-      throw new ParseError(c.at(t), 'bad_crc32c can only be sent, not expected', 'tag= or zero_checksum', 'bad_crc32c');
-    head.checksum = t.text === 'bad_crc32c' ? 'bad' : 'zero';
+    if (checksum === 'bad' && prefix.direction === 'out')
+      throw new ParseError(c.at(t), 'bad_crc32c can only be sent, not expected', 'tag= or zero_checksum', t.text);
+    c.take();
+    head.checksum = checksum;
   } else c.fail('tag=, bad_crc32c or zero_checksum');
 }
 
@@ -187,7 +194,6 @@ function parseIcmp(c: Cursor, prefix: Prefix): IcmpPacket {
   let echoed = c.is('[') ? parseEchoed(c) : undefined;
   const icmpAt = c.at();
   if (!c.acceptWord('icmp')) c.fail('`icmp`');
-  if (prefix.direction === 'out') throw new ParseError(icmpAt, 'an ICMP packet can only be sent, not expected');
   const type = parseIcmpWord(c, 'an ICMP type', 'type');
   const known = (t: string, code?: string) =>
     icmpNumbers('ipv4', t, code) !== undefined || icmpNumbers('ipv6', t, code) !== undefined;

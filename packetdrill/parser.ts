@@ -49,13 +49,13 @@ class Parser {
       while (c.token.kind === 'option') options.push(this.#option());
     };
     optionList();
-    const init = c.token.kind === 'command' ? this.#command() : undefined;
+    const init = this.#commands();
     // Options behind the init command are misplaced but mean the same.
     optionList();
     const events: ScriptEvent[] = [];
     while (this.#startsTime()) events.push(this.#event());
     if (events.length === 0) c.fail('an event, which starts with its time');
-    const cleanup = c.token.kind === 'command' ? this.#command() : undefined;
+    const cleanup = this.#commands();
     if (c.token.kind !== 'eof') c.fail(cleanup === undefined ? 'the time of an event' : 'the end of the file');
     return { file: c.lexer.file, options, init, events, cleanup, warnings: this.#warnings };
   }
@@ -65,6 +65,15 @@ class Parser {
     const { text: name, argument: value } = this.#c.take();
     if (!OPTIONS.has(name) && !name.startsWith('wire_')) this.#warnings.push({ at, text: `unknown option --${name}` });
     return { at, name, value };
+  }
+
+  /** The init or the cleanup command; several in a row are one of several lines. */
+  #commands(): Command | undefined {
+    if (this.#c.token.kind !== 'command') return undefined;
+    const { at, text } = this.#command();
+    const lines = [text];
+    while (this.#c.token.kind === 'command') lines.push(this.#command().text);
+    return { at, text: lines.join('\n') };
   }
 
   #command(): Command {

@@ -62,10 +62,19 @@ export function jsonOf(r: FileResult): Record<string, unknown> {
 const WIDTH = 2000;
 const cut = (text: string) => (text.length > WIDTH ? `${text.slice(0, WIDTH)}…` : text);
 
-/** Chunks, parameters and so on of a packet under each other once it is too long for a line. */
+/** Byte strings for people: the first of them. Whoever wants all of them takes JSON or the capture. */
+const BYTES = /\[(0x[0-9a-f]{2}(?:, 0x[0-9a-f]{2}){7})((?:, 0x[0-9a-f]{2}){9,})\]/g;
+const fewBytes = (text: string) => text.replace(BYTES, (_all, first, rest) => `[${first}, … ${rest.length / 6} more]`);
+
+/** Chunks, and the parameters of long ones, of a packet under each other once it is too long for a line. */
 function folded(text: string, indent: string): string {
-  if (text.length <= 100) return cut(text);
-  return cut(text).replace(/; (?=[A-Z_]+\[)/g, `;\n${indent}  `);
+  const short = cut(fewBytes(text));
+  if (short.length <= 100) return short;
+  return short
+    .replace(/; (?=[A-Z_]+\[)/g, `;\n${indent}  `)
+    .split('\n')
+    .map(line => (line.length <= 120 ? line : line.replace(/, (?=[A-Z0-9_]+\[)/g, `,\n${indent}    `)))
+    .join('\n');
 }
 
 /** A result as lines of text: one line when it passed, else where, what, and the diff. */

@@ -1,6 +1,6 @@
 /** How a script is run and how it ended: the contract between run-files.ts and `runScript` of runner.ts. */
 
-import type { Position, SctpPacket } from './ast.js';
+import type { Packet, Position } from './ast.js';
 
 /** Struct layouts and cmsg lengths: FreeBSD/amd64's own, or the 12-byte, 4-aligned cmsghdr that scripts were written for. */
 export type Abi = 'freebsd-amd64' | 'compact';
@@ -37,7 +37,7 @@ export interface Failure {
    * Both packets in AST form (the one that came decoded and mapped to script numbers): report.ts makes `expected`, `got` and
    * `differences` from them where those are left out.
    */
-  readonly packets?: { readonly expected: SctpPacket; readonly got: SctpPacket };
+  readonly packets?: { readonly expected: Packet; readonly got: Packet };
   readonly differences?: readonly Difference[];
 }
 

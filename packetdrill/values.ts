@@ -1,7 +1,17 @@
 /**
- * The words a script may use for numbers: FreeBSD's constants of sys/socket.h, sys/fcntl.h, sys/errno.h, netinet/in.h and
- * netinet/sctp.h, netinet/sctp_uio.h (facts part 2), and byte order as on amd64.
+ * The words a script may use for numbers: what the stack has a constant or a row for comes from there; here is the rest of
+ * FreeBSD's sys/socket.h, sys/fcntl.h, sys/errno.h, netinet/in.h, netinet/tcp.h, netinet/sctp.h and netinet/sctp_uio.h
+ * (facts part 2), for options and flags that only scripts name.
  */
+
+import * as protosw from '../stack/kern/protosw.js';
+import * as socket from '../stack/kern/socket.js';
+import * as inet from '../stack/netinet/in.js';
+import * as api from '../stack/sctp/api.js';
+import { CMSGS } from '../stack/sctp/cmsg.js';
+import * as library from '../stack/sctp/library.js';
+import { NOTIFICATIONS } from '../stack/sctp/notifications.js';
+import { OPTION_ALIASES, OPTIONS } from '../stack/sctp/optionrows.js';
 
 /** FreeBSD's sys/errno.h, whole. */
 export const ERRNOS: Readonly<Record<string, number>> = {
@@ -105,65 +115,79 @@ export const ERRNOS: Readonly<Record<string, number>> = {
 
 const SOCKET_WORDS: Readonly<Record<string, number>> = {
   AF_UNSPEC: 0,
-  AF_INET: 2,
-  AF_INET6: 28,
   PF_INET: 2,
   PF_INET6: 28,
-  SOCK_STREAM: 1,
-  SOCK_DGRAM: 2,
-  SOCK_RAW: 3,
-  SOCK_SEQPACKET: 5,
   SOCK_CLOEXEC: 0x10000000,
   SOCK_NONBLOCK: 0x20000000,
   IPPROTO_IP: 0,
-  IPPROTO_ICMP: 1,
-  IPPROTO_TCP: 6,
-  IPPROTO_UDP: 17,
   IPPROTO_IPV6: 41,
-  IPPROTO_SCTP: 132,
-  IPPROTO_UDPLITE: 136,
-  IP_TOS: 3,
+  IP_OPTIONS: 1,
+  IP_HDRINCL: 2,
   IP_TTL: 4,
+  IP_RECVDSTADDR: 7,
+  IP_PORTRANGE: 19,
+  IP_RECVIF: 20,
+  IP_BINDANY: 24,
+  IP_RECVTTL: 65,
+  IP_MINTTL: 66,
+  IP_DONTFRAG: 67,
+  IP_RECVTOS: 68,
   IPV6_UNICAST_HOPS: 4,
-  IPV6_V6ONLY: 27,
-  IPV6_TCLASS: 61,
+  IPV6_PORTRANGE: 14,
+  IPV6_RECVPKTINFO: 36,
+  IPV6_RECVHOPLIMIT: 37,
+  IPV6_USE_MIN_MTU: 42,
+  IPV6_RECVTCLASS: 57,
+  IPV6_AUTOFLOWLABEL: 59,
+  IPV6_DONTFRAG: 62,
+  IPV6_BINDANY: 64,
+  TCP_NODELAY: 1,
+  TCP_MAXSEG: 2,
+  TCP_NOPUSH: 4,
+  TCP_NOOPT: 8,
+  TCP_MD5SIG: 16,
+  TCP_INFO: 32,
+  TCP_CONGESTION: 64,
+  TCP_KEEPINIT: 128,
+  TCP_KEEPIDLE: 256,
+  TCP_KEEPINTVL: 512,
+  TCP_KEEPCNT: 1024,
   INADDR_ANY: 0,
-  SOL_SOCKET: 0xffff,
+  // In network order, as s_addr holds them.
+  INADDR_LOOPBACK: 0x0100007f,
+  INADDR_BROADCAST: 0xffffffff,
+  SOMAXCONN: 128,
   SO_DEBUG: 0x0001,
-  SO_ACCEPTCONN: 0x0002,
-  SO_REUSEADDR: 0x0004,
   SO_KEEPALIVE: 0x0008,
   SO_DONTROUTE: 0x0010,
-  SO_BROADCAST: 0x0020,
   SO_USELOOPBACK: 0x0040,
-  SO_LINGER: 0x0080,
   SO_OOBINLINE: 0x0100,
   SO_REUSEPORT: 0x0200,
   SO_TIMESTAMP: 0x0400,
-  SO_SNDBUF: 0x1001,
-  SO_RCVBUF: 0x1002,
+  SO_NOSIGPIPE: 0x0800,
+  SO_ACCEPTFILTER: 0x1000,
+  SO_BINTIME: 0x2000,
+  SO_NO_OFFLOAD: 0x4000,
+  SO_NO_DDP: 0x8000,
+  SO_REUSEPORT_LB: 0x10000,
   SO_SNDLOWAT: 0x1003,
   SO_RCVLOWAT: 0x1004,
   SO_SNDTIMEO: 0x1005,
   SO_RCVTIMEO: 0x1006,
-  SO_ERROR: 0x1007,
-  SO_TYPE: 0x1008,
-  SO_PROTOCOL: 0x1016,
+  SO_LISTENQLIMIT: 0x1011,
+  SO_LISTENQLEN: 0x1012,
+  SO_LISTENINCQLEN: 0x1013,
+  SO_SETFIB: 0x1014,
+  SO_USER_COOKIE: 0x1015,
+  SO_PROTOTYPE: 0x1016,
   SO_DOMAIN: 0x1019,
-  SHUT_RD: 0,
-  SHUT_WR: 1,
-  SHUT_RDWR: 2,
   MSG_OOB: 0x1,
-  MSG_PEEK: 0x2,
   MSG_DONTROUTE: 0x4,
-  MSG_EOR: 0x8,
-  MSG_TRUNC: 0x10,
-  MSG_CTRUNC: 0x20,
   MSG_WAITALL: 0x40,
-  MSG_DONTWAIT: 0x80,
-  MSG_EOF: 0x100,
-  MSG_NOTIFICATION: 0x2000,
+  MSG_NBIO: 0x4000,
   MSG_NOSIGNAL: 0x20000,
+  MSG_CMSG_CLOEXEC: 0x40000,
+  MSG_WAITFORONE: 0x80000,
   F_DUPFD: 0,
   F_GETFD: 1,
   F_SETFD: 2,
@@ -190,86 +214,31 @@ const SOCKET_WORDS: Readonly<Record<string, number>> = {
   POLLERR: 0x8,
   POLLHUP: 0x10,
   POLLNVAL: 0x20,
+  POLLRDNORM: 0x40,
+  POLLWRNORM: 0x4,
+  POLLRDBAND: 0x80,
+  POLLWRBAND: 0x100,
+  POLLINIGNEOF: 0x2000,
   NULL: 0,
 };
 
 const SCTP_WORDS: Readonly<Record<string, number>> = {
-  // Options that carry no row in structs.ts are not here; the rest comes from there (optionWords).
-  SCTP_FUTURE_ASSOC: 0,
-  SCTP_CURRENT_ASSOC: 1,
-  SCTP_ALL_ASSOC: 2,
-  // Control messages (level IPPROTO_SCTP).
-  SCTP_INIT: 0x01,
-  SCTP_SNDRCV: 0x02,
-  SCTP_EXTRCV: 0x03,
-  SCTP_SNDINFO: 0x04,
-  SCTP_RCVINFO: 0x05,
-  SCTP_NXTINFO: 0x06,
-  SCTP_PRINFO: 0x07,
-  SCTP_AUTHINFO: 0x08,
-  SCTP_DSTADDRV4: 0x09,
-  SCTP_DSTADDRV6: 0x0a,
-  // sinfo_flags, snd_flags, rcv_flags.
-  SCTP_NOTIFICATION: 0x0010,
-  SCTP_COMPLETE: 0x0020,
-  SCTP_EOF: 0x0100,
-  SCTP_ABORT: 0x0200,
-  SCTP_UNORDERED: 0x0400,
-  SCTP_ADDR_OVER: 0x0800,
-  SCTP_SENDALL: 0x1000,
-  SCTP_EOR: 0x2000,
-  SCTP_SACK_IMMEDIATELY: 0x4000,
+  // serinfo_next_flags, policies of partial reliability.
   SCTP_NO_NEXT_MSG: 0x0000,
   SCTP_NEXT_MSG_AVAIL: 0x0001,
   SCTP_NEXT_MSG_ISCOMPLETE: 0x0002,
   SCTP_NEXT_MSG_IS_UNORDERED: 0x0004,
   SCTP_NEXT_MSG_IS_NOTIFICATION: 0x0008,
-  SCTP_PR_SCTP_NONE: 0,
-  SCTP_PR_SCTP_TTL: 1,
   SCTP_PR_SCTP_PRIO: 2,
-  SCTP_PR_SCTP_BUF: 2,
-  SCTP_PR_SCTP_RTX: 3,
   SCTP_PR_SCTP_MAX: 3,
   SCTP_PR_SCTP_ALL: 0xf,
-  SCTP_SENDV_NOINFO: 0,
-  SCTP_SENDV_SNDINFO: 1,
-  SCTP_SENDV_PRINFO: 2,
-  SCTP_SENDV_AUTHINFO: 3,
-  SCTP_SENDV_SPA: 4,
-  SCTP_SEND_SNDINFO_VALID: 1,
-  SCTP_SEND_PRINFO_VALID: 2,
-  SCTP_SEND_AUTHINFO_VALID: 4,
-  SCTP_RECVV_NOINFO: 0,
-  SCTP_RECVV_RCVINFO: 1,
-  SCTP_RECVV_NXTINFO: 2,
-  SCTP_RECVV_RN: 3,
   // Notifications.
-  SCTP_ASSOC_CHANGE: 1,
-  SCTP_PEER_ADDR_CHANGE: 2,
-  SCTP_REMOTE_ERROR: 3,
-  SCTP_SEND_FAILED: 4,
-  SCTP_SHUTDOWN_EVENT: 5,
-  SCTP_ADAPTATION_INDICATION: 6,
   SCTP_ADAPTION_INDICATION: 6,
-  SCTP_PARTIAL_DELIVERY_EVENT: 7,
-  SCTP_AUTHENTICATION_EVENT: 8,
-  SCTP_STREAM_RESET_EVENT: 9,
-  SCTP_SENDER_DRY_EVENT: 0xa,
-  SCTP_NOTIFICATIONS_STOPPED_EVENT: 0xb,
-  SCTP_ASSOC_RESET_EVENT: 0xc,
-  SCTP_STREAM_CHANGE_EVENT: 0xd,
-  SCTP_SEND_FAILED_EVENT: 0xe,
   SCTP_COMM_UP: 1,
   SCTP_COMM_LOST: 2,
   SCTP_RESTART: 3,
   SCTP_SHUTDOWN_COMP: 4,
   SCTP_CANT_STR_ASSOC: 5,
-  SCTP_ASSOC_SUPPORTS_PR: 1,
-  SCTP_ASSOC_SUPPORTS_AUTH: 2,
-  SCTP_ASSOC_SUPPORTS_ASCONF: 3,
-  SCTP_ASSOC_SUPPORTS_MULTIBUF: 4,
-  SCTP_ASSOC_SUPPORTS_RE_CONFIG: 5,
-  SCTP_ASSOC_SUPPORTS_INTERLEAVING: 6,
   SCTP_ASSOC_SUPPORTS_MAX: 6,
   SCTP_ADDR_AVAILABLE: 1,
   SCTP_ADDR_UNREACHABLE: 2,
@@ -295,31 +264,13 @@ const SCTP_WORDS: Readonly<Record<string, number>> = {
   SCTP_STREAM_CHANGE_DENIED: 4,
   SCTP_STREAM_CHANGE_FAILED: 8,
   // sctp_paddrparams, sctp_status, sctp_paddrinfo.
-  SPP_HB_ENABLE: 0x1,
-  SPP_HB_DISABLE: 0x2,
-  SPP_HB_DEMAND: 0x4,
-  SPP_PMTUD_ENABLE: 0x8,
-  SPP_PMTUD_DISABLE: 0x10,
-  SPP_HB_TIME_IS_ZERO: 0x80,
-  SPP_IPV6_FLOWLABEL: 0x100,
-  SPP_DSCP: 0x200,
   SPP_IPV4_TOS: 0x200,
-  SCTP_CLOSED: 0,
   SCTP_BOUND: 0x1000,
   SCTP_LISTEN: 0x2000,
-  SCTP_COOKIE_WAIT: 0x2,
-  SCTP_COOKIE_ECHOED: 0x4,
-  SCTP_ESTABLISHED: 0x8,
-  SCTP_SHUTDOWN_SENT: 0x10,
-  SCTP_SHUTDOWN_RECEIVED: 0x20,
-  SCTP_SHUTDOWN_ACK_SENT: 0x40,
-  SCTP_SHUTDOWN_PENDING: 0x80,
   SCTP_ACTIVE: 1,
   SCTP_INACTIVE: 2,
   SCTP_UNCONFIRMED: 0x200,
-  // sctp_bindx, stream reset, authentication, congestion control, schedulers, error causes.
-  SCTP_BINDX_ADD_ADDR: 0x8001,
-  SCTP_BINDX_REM_ADDR: 0x8002,
+  // Stream reset, authentication, congestion control, schedulers, error causes.
   SCTP_ENABLE_RESET_STREAM_REQ: 1,
   SCTP_ENABLE_RESET_ASSOC_REQ: 2,
   SCTP_ENABLE_CHANGE_ASSOC_REQ: 4,
@@ -346,6 +297,7 @@ const SCTP_WORDS: Readonly<Record<string, number>> = {
   SCTP_SS_PRIORITY: 3,
   SCTP_SS_FB: 4,
   SCTP_SS_FAIR_BANDWITH: 4,
+  SCTP_SS_FAIR_BANDWIDTH: 4,
   SCTP_SS_FCFS: 5,
   SCTP_SS_FIRST_COME: 5,
   SCTP_CMT_OFF: 0,
@@ -378,19 +330,21 @@ const SCTP_WORDS: Readonly<Record<string, number>> = {
 };
 
 const words = new Map<string, number>();
-for (const table of [ERRNOS, SOCKET_WORDS, SCTP_WORDS]) for (const [k, v] of Object.entries(table)) words.set(k, v);
+const put = (table: Readonly<Record<string, unknown>>): void => {
+  for (const [name, n] of Object.entries(table)) if (typeof n === 'number') words.set(name, n);
+};
+for (const table of [socket, protosw, inet, api, library, ERRNOS, SOCKET_WORDS, SCTP_WORDS, OPTION_ALIASES]) put(table);
+for (const row of [...OPTIONS, ...NOTIFICATIONS]) words.set(row.name, row.number);
+for (const row of CMSGS) words.set(row.name, row.type);
+for (const [state, n] of Object.entries(api.SSTAT)) words.set(`SCTP_${state}`, n);
 
-/** Adds names that another table of data owns (the socket options of structs.ts). */
-export function addWords(table: Readonly<Record<string, number>>): void {
-  for (const [k, v] of Object.entries(table)) words.set(k, v);
-}
 /** The number of a word, or undefined. */
 export function wordValue(name: string): number | undefined {
   return words.get(name);
 }
 /** The word's errno, or undefined. */
 export function errnoOf(name: string): number | undefined {
-  return ERRNOS[name];
+  return Object.hasOwn(ERRNOS, name) ? ERRNOS[name] : undefined;
 }
 
 const errnoNames = new Map<number, string>();
@@ -409,12 +363,6 @@ export function flagText(value: number, prefix: string): string {
     found.push(name);
     left &= ~bit;
   }
-  if (left !== 0 || found.length === 0) found.push(`0x${(left >>> 0).toString(16)}`);
-  return found.join('|');
+  if (left !== 0) found.push(`0x${(left >>> 0).toString(16)}`);
+  return found.length === 0 ? '0' : found.join('|');
 }
-
-/** htonl and ntohl on a little-endian machine. */
-export const swap32 = (n: number): number =>
-  (((n & 0xff) << 24) | ((n & 0xff00) << 8) | ((n >>> 8) & 0xff00) | ((n >>> 24) & 0xff)) >>> 0;
-/** htons and ntohs. */
-export const swap16 = (n: number): number => ((n & 0xff) << 8) | ((n >>> 8) & 0xff);

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Chunk, SctpPacket } from './ast.js';
+import { capture } from './capture.js';
 import { compareChunks } from './compare.js';
 import { decodeChunks, VERBATIM_FROM } from './decode.js';
 import { encodeChunks, ScriptError, VERBATIM } from './encode.js';
@@ -87,4 +88,20 @@ test('an injected packet must be whole', () => {
   assert.throws(() => encodeChunks(cookie, VERBATIM), /no state cookie/);
   const given = encodeChunks(cookie, { ...VERBATIM, cookie: Uint8Array.of(1, 2, 3) });
   assert.equal(hex(given), '0a00000701020300');
+});
+
+test('capture: any frame, a packet or nothing', () => {
+  let seed = 3;
+  const random = () => (seed = (Math.imul(seed, 1103515245) + 12345) >>> 0) >>> 16;
+  let seen = 0;
+  for (let i = 0; i < 4000; i++) {
+    const b = Uint8Array.from({ length: random() % 130 }, () => (random() % 4 === 0 ? random() : 0));
+    const six = i % 2 === 0;
+    if (b.length > 16) [b[12], b[13], b[14]] = six ? [0x86, 0xdd, 0x60] : [8, 0, 0x45];
+    if (b.length > 24) b[six ? 20 : 23] = [1, 17, 58, 132, random()][random() % 5]!;
+    if (b.length > 20) [b[six ? 18 : 16], b[six ? 19 : 17]] = [0, random() % 140];
+    if (!six && b.length > 21) [b[20], b[21]] = [0, 0];
+    if (capture(0, b, random() % 2 === 0, random() % 2 === 0) !== undefined) seen++;
+  }
+  assert.ok(seen > 300, `${seen}`);
 });

@@ -1,19 +1,28 @@
 /**
- * Packets as bytes: IPv4 and IPv6 (RFC 791, RFC 8200), UDP around SCTP (RFC 6951), the SCTP common header with its CRC32c
- * (RFC 9260 §3.1, §6.8), and ICMP errors that quote a packet of the stack under test (RFC 792, RFC 4443). Frames carry an
- * Ethernet header without addresses: the medium has none.
+ * Injected packets as bytes: IPv4 and IPv6 (RFC 791, RFC 8200), UDP around SCTP (RFC 6951), the SCTP common header with its
+ * CRC32c (RFC 9260 §3.1, §6.8), ICMP errors that quote a packet of the stack under test (RFC 792, RFC 4443), and headers
+ * outside (RFC 2003, RFC 2473, GRE of RFC 2784, MPLS of RFC 3032 and RFC 4023). Frames carry an Ethernet header without
+ * addresses: the medium has none.
  */
 
-import { InAddr, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_UDP } from '../stack/netinet/in.js';
+import { InAddr, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } from '../stack/netinet/in.js';
 import { finish, sumPseudo, sumRange } from '../stack/netinet/in_cksum.js';
 import { crc32c } from '../stack/sctp/crc32c.js';
-import type { IcmpPacket, IpInfo, Ports } from './ast.js';
+import type { Encap, IcmpPacket, IpInfo, Ports } from './ast.js';
 import { ScriptError, Writer } from './encode.js';
 import { icmpNumbers } from './forms.js';
 
-const ETHER_HEADER = 14;
-const SCTP_HEADER = 12;
-const UDP_HEADER = 8;
+export const ETHER_HEADER = 14;
+export const SCTP_HEADER = 12;
+export const UDP_HEADER = 8;
+/** What stands in the type field of an Ethernet or GRE header. */
+export const ETHERTYPE_IP = 0x0800;
+export const ETHERTYPE_IPV6 = 0x86dd;
+const ETHERTYPE_MPLS = 0x8847;
+const IPPROTO_IPIP = 4;
+const IPPROTO_IPV6 = 41;
+const IPPROTO_GRE = 47;
+const IPPROTO_MPLS = 137;
 /** TTL and hop limit of injected packets that say nothing else (facts part 1.2). */
 const DEFAULT_TTL = 255;
 
@@ -25,9 +34,7 @@ export interface Tuple {
   remotePort: number;
 }
 
-const view = (b: Uint8Array): DataView => new DataView(b.buffer, b.byteOffset, b.length);
-
-// ------------------------------------------------------------------------------------------------------------- injection
+export const view = (b: Uint8Array): DataView => new DataView(b.buffer, b.byteOffset, b.length);
 
 /** An SCTP packet: common header of the peer, `body` behind it; the checksum right, one too large, or 0. */
 export function sctpPacket(
@@ -104,7 +111,7 @@ function ipPacket(src: InAddr, dst: InAddr, proto: number, payload: Uint8Array, 
 
 function frame(family: 4 | 6, packet: Uint8Array): Uint8Array {
   const out = new Uint8Array(ETHER_HEADER + packet.length);
-  view(out).setUint16(12, family === 4 ? 0x0800 : 0x86dd);
+  view(out).setUint16(12, family === 4 ? ETHERTYPE_IP : ETHERTYPE_IPV6);
   out.set(packet, ETHER_HEADER);
   return out;
 }
@@ -162,111 +169,41 @@ function quoted(t: Tuple, p: IcmpPacket, tag: number): Uint8Array {
         .take(),
       undefined,
     );
-  return ipPacket(t.local, t.remote, 6, w.u32(e.start).take(), undefined);
+  return ipPacket(t.local, t.remote, IPPROTO_TCP, w.u32(e.start).take(), undefined);
 }
 
-// --------------------------------------------------------------------------------------------------------------- capture
-
-/** A packet that the stack under test has sent, taken apart as far as its SCTP common header. */
-export interface Captured {
-  /** Virtual time, ns. */
-  readonly at: number;
-  readonly src: InAddr;
-  readonly dst: InAddr;
-  readonly ttl: number;
-  readonly tos: number;
-  readonly flowlabel: number;
-  /** UDP ports when it was encapsulated. */
-  readonly udp: Ports | undefined;
-  readonly srcPort: number;
-  readonly dstPort: number;
-  readonly tag: number;
-  readonly checksum: 'good' | 'bad' | 'zero';
-  /** Behind the common header. */
-  readonly body: Uint8Array;
-}
-
-/** Reads a frame; undefined when it carries no SCTP. `decapsulate`: SCTP in UDP counts (`--udp_encapsulation=sctp`). */
-export function capture(at: number, bytes: Uint8Array, decapsulate: boolean): Captured | undefined {
-  const dv = view(bytes);
-  if (bytes.length < ETHER_HEADER + 20) return undefined;
-  const type = dv.getUint16(12);
-  const o = ETHER_HEADER;
-  if (type === 0x0800) {
-    const hlen = (dv.getUint8(o) & 15) * 4;
-    const end = Math.min(bytes.length, o + dv.getUint16(o + 2));
-    // A fragment shows no packet.
-    if ((dv.getUint16(o + 6) & 0x3fff) !== 0 || hlen < 20 || o + hlen > end) return undefined;
-    const ip = {
-      src: new InAddr().read4(dv, o + 12),
-      dst: new InAddr().read4(dv, o + 16),
-      ttl: dv.getUint8(o + 8),
-      tos: dv.getUint8(o + 1),
-      flowlabel: 0,
-    };
-    return transport(at, ip, dv.getUint8(o + 9), bytes.subarray(o + hlen, end), decapsulate);
+/** A frame with outer headers around its packet, the first of them outermost. */
+export function encapsulate(inner: Uint8Array, headers: readonly Encap[]): Uint8Array {
+  if (headers.length === 0) return inner;
+  let packet = inner.subarray(ETHER_HEADER);
+  let type = view(inner).getUint16(12);
+  for (const e of [...headers].reverse()) {
+    switch (e.kind) {
+      case 'gre': {
+        const w = new Writer().u16(0).u16(type).bytes(packet);
+        [packet, type] = [w.take(), IPPROTO_GRE];
+        break;
+      }
+      case 'mpls': {
+        const w = new Writer();
+        for (const l of e.labels) w.u32(((l.label << 12) | (l.tc << 9) | (l.bottom ? 0x100 : 0) | l.ttl) >>> 0);
+        [packet, type] = [w.bytes(packet).take(), ETHERTYPE_MPLS];
+        break;
+      }
+      default: {
+        const [src, dst] = [InAddr.of(e.src), InAddr.of(e.dst)];
+        packet = ipPacket(src, dst, PROTOCOLS.get(type) ?? type, packet, e.ip);
+        type = e.kind === 'ipv4' ? ETHERTYPE_IP : ETHERTYPE_IPV6;
+      }
+    }
   }
-  if (type !== 0x86dd || bytes.length < o + 40) return undefined;
-  const word = dv.getUint32(o);
-  const ip = {
-    src: new InAddr(6).read6(dv, o + 8),
-    dst: new InAddr(6).read6(dv, o + 24),
-    ttl: dv.getUint8(o + 7),
-    tos: (word >>> 20) & 0xff,
-    flowlabel: word & 0xfffff,
-  };
-  const end = Math.min(bytes.length, o + 40 + dv.getUint16(o + 4));
-  return transport(at, ip, dv.getUint8(o + 6), bytes.subarray(o + 40, end), decapsulate);
+  if (type !== ETHERTYPE_IP && type !== ETHERTYPE_IPV6)
+    throw new ScriptError('the outermost header is not ipv4 or ipv6');
+  return frame(type === ETHERTYPE_IP ? 4 : 6, packet);
 }
-
-type IpPart = Pick<Captured, 'src' | 'dst' | 'ttl' | 'tos' | 'flowlabel'>;
-
-function transport(
-  at: number,
-  ip: IpPart,
-  proto: number,
-  payload: Uint8Array,
-  decapsulate: boolean,
-): Captured | undefined {
-  let sctp = payload;
-  let udp: Ports | undefined;
-  if (proto === IPPROTO_UDP && decapsulate && payload.length >= UDP_HEADER) {
-    const dv = view(payload);
-    udp = { src: dv.getUint16(0), dst: dv.getUint16(2) };
-    sctp = payload.subarray(UDP_HEADER);
-  } else if (proto !== IPPROTO_SCTP) return undefined;
-  if (sctp.length < SCTP_HEADER) return undefined;
-  const copy = sctp.slice();
-  const dv = view(copy);
-  const told = dv.getUint32(8, true);
-  dv.setUint32(8, 0);
-  const checksum = told === crc32c(copy, 0, copy.length) ? 'good' : told === 0 ? 'zero' : 'bad';
-  return {
-    at,
-    ...ip,
-    udp,
-    srcPort: dv.getUint16(0),
-    dstPort: dv.getUint16(2),
-    tag: dv.getUint32(4),
-    checksum,
-    body: copy.subarray(SCTP_HEADER),
-  };
-}
-
-/** First chunk of a packet: type, and its bytes up to its length. Undefined when there is none that is whole. */
-export function firstChunk(body: Uint8Array): { readonly type: number; readonly bytes: Uint8Array } | undefined {
-  if (body.length < 4) return undefined;
-  const len = (body[2]! << 8) | body[3]!;
-  return len < 4 || len > body.length ? undefined : { type: body[0]!, bytes: body.subarray(0, len) };
-}
-
-/** The first parameter of a type in the list that starts at `from` of a chunk; its value. */
-export function findParameter(chunk: Uint8Array, from: number, type: number): Uint8Array | undefined {
-  for (let o = from; o + 4 <= chunk.length; ) {
-    const len = (chunk[o + 2]! << 8) | chunk[o + 3]!;
-    if (len < 4 || o + len > chunk.length) return undefined;
-    if (((chunk[o]! << 8) | chunk[o + 1]!) === type) return chunk.slice(o + 4, o + len);
-    o += (len + 3) & ~3;
-  }
-  return undefined;
-}
+/** IP's number of what has one of Ethernet's. */
+const PROTOCOLS: ReadonlyMap<number, number> = new Map([
+  [ETHERTYPE_IP, IPPROTO_IPIP],
+  [ETHERTYPE_IPV6, IPPROTO_IPV6],
+  [ETHERTYPE_MPLS, IPPROTO_MPLS],
+]);
