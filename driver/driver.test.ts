@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { sctpCheck } from '../nic/crc32c.js';
+import { crc32c, sctpCheck } from '../nic/crc32c.js';
+import { Memory, type Port } from '../nic/ports/port.js';
 import { createWire } from '../nic/ports/wire.js';
 import { STATUS_NEEDS_RESET, WAKE_MAGIC } from '../nic/registers.js';
 import {
@@ -94,6 +95,39 @@ test('a chain without headroom, a chain in many pieces, and a two-piece packet a
   assert.deepEqual(take(b), sent);
   assert.equal(a.driver.counters.tx_pullup, 1);
   assert.ok(a.firmware.counters.tx_gathered >= 2);
+  empty(a);
+  empty(b);
+});
+
+test('plain frames, frames that want checksums and frames in pieces keep their order on a medium that pushes back', () => {
+  const [a, b] = pair({ slots: 5 });
+  const sent: number[] = [];
+  for (let i = 0; i < 200; i++) {
+    let m: number;
+    if (i % 7 === 3) {
+      const { bytes } = sctpPacket(Uint8Array.of(i, 0, 0, 4));
+      m = frame(a, b.driver.ifp.mac, IPV4, bytes);
+      a.pool.csum[m] = CSUM_SCTP | CSUM_IP;
+    } else if (i % 5 === 1) {
+      m = frame(a, b.driver.ifp.mac, 0x1234, payload(20));
+      const tail = a.pool.fromBytes(Uint8Array.of(i));
+      a.pool.next[m] = tail;
+      a.pool.pktlen[m]! += 1;
+    } else m = frame(a, b.driver.ifp.mac, 0x1234, Uint8Array.of(...payload(20), i));
+    sent.push(i);
+    assert.ok(a.driver.output(m));
+    if (i % 31 === 0) run([a, b]);
+  }
+  run([a, b]);
+  // The number is the last byte of a plain frame; the first byte of the chunk of a packet.
+  const got = take(b).map(f => (f[12] === 0x08 ? f[14 + 20 + 12]! : f.at(-1)!));
+  assert.equal(got.length, sent.length);
+  assert.deepEqual(
+    got.filter((_, i) => i % 7 !== 3),
+    sent.filter((_, i) => i % 7 !== 3),
+  );
+  assert.ok(a.firmware.counters.tx_busy > 0, 'the medium pushed back');
+  assert.equal(a.firmware.counters.tx_frames, 200);
   empty(a);
   empty(b);
 });
@@ -510,4 +544,98 @@ test('flows are hashed when that was asked for', () => {
   assert.ok(hashes[0] !== 0 && hashes[1] !== 0 && hashes[0] !== hashes[1]);
   assert.equal(b.driver.counters.ctrl_errors, 0);
   take(b);
+});
+
+test('self test and reset are told: passed after a boot, failed with what is wrong, and why the card was reset', () => {
+  const [pa] = createWire();
+  const units = { crc32c };
+  const s = station(pa, { firmware: { selfTestUnits: units } });
+  assert.equal(s.driver.setUp(true), 0);
+  const cycle = () => {
+    s.driver.setPower('D3cold', 'test');
+    s.firmware.powerOff();
+    s.events.length = 0;
+    s.firmware.powerOn();
+    return s.driver.setPower('D0', 'test');
+  };
+  const of = (kind: string) => s.events.filter(e => e.kind === kind);
+  assert.equal(cycle(), 0);
+  assert.deepEqual(of('self-test'), [{ kind: 'self-test', ifname: s.driver.ifp.name, passed: true, reason: 'passed' }]);
+  units.crc32c = () => 1;
+  assert.ok(cycle() < 0);
+  assert.deepEqual(of('self-test'), [
+    {
+      kind: 'self-test',
+      ifname: s.driver.ifp.name,
+      passed: false,
+      reason: 'the CRC32c unit gives a wrong answer',
+    },
+  ]);
+  assert.equal(s.firmware.linkReason, 'the card failed its self test');
+  units.crc32c = crc32c;
+  assert.equal(cycle(), 0);
+  assert.equal(s.driver.reset('because of a test'), 0);
+  assert.deepEqual(of('card-reset'), [{ kind: 'card-reset', ifname: s.driver.ifp.name, reason: 'because of a test' }]);
+  s.driver.detach();
+  s.firmware.close();
+});
+
+test("the port's interface changes: the MTU follows both ways, at most to what the card was made for; then it is gone", () => {
+  const [wire, far] = createWire({ mtu: 9000 });
+  let mtu = 9000;
+  let removed = false;
+  const port = Object.create(wire, {
+    capabilities: { get: () => ({ ...wire.capabilities, mtu }) },
+    removed: { get: () => removed },
+    carrier: { get: () => wire.carrier && !removed },
+    onCarrier: { value: undefined, writable: true },
+    onChange: { value: undefined, writable: true },
+    open: { value: (m: Memory) => wire.open(m) },
+    arm: { value: (w: () => void) => wire.arm(w) },
+    disarm: { value: () => wire.disarm() },
+    receive: { value: (...a: Parameters<Port['receive']>) => wire.receive(...a) },
+    transmit: { value: (...a: Parameters<Port['transmit']>) => wire.transmit(...a) },
+    close: { value: () => wire.close() },
+    counters: { value: wire.counters },
+  }) as Port;
+  const s = station(port);
+  far.open(new Memory(new ArrayBuffer(1 << 20)));
+  const change = () => {
+    port.onChange?.();
+    for (let i = 0; i < 3; i++) {
+      s.firmware.step(i);
+      s.driver.poll(64);
+    }
+  };
+  assert.equal(s.driver.setUp(true), 0);
+  change();
+  s.driver.ifp.event = e => {
+    s.events.push(e);
+    if (e.kind === 'mtu') s.driver.ifp.mtu = e.mtu; // as dlil does
+  };
+  s.events.length = 0;
+  const told = () => s.events.splice(0).map(e => `${e.kind}${'mtu' in e ? ` ${e.mtu}` : ''}`);
+  mtu = 1400;
+  change();
+  assert.deepEqual(told(), ['mtu 1400']);
+  mtu = 9100;
+  change();
+  assert.deepEqual(told(), ['mtu 9000']);
+  // Rings that were made for a small MTU are made anew for a larger one.
+  mtu = 1400;
+  change();
+  s.driver.setUp(false);
+  s.driver.setUp(true);
+  change();
+  told();
+  mtu = 9000;
+  change();
+  assert.deepEqual(told().slice(0, 3), ['card-reset', 'link-off', 'mtu 9000']);
+  assert.ok(s.driver.ifp.link);
+  removed = true;
+  change();
+  assert.deepEqual(told().slice(-2), ['port-removed', 'link-off']);
+  s.driver.detach();
+  s.firmware.close();
+  far.close();
 });

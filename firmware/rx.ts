@@ -53,8 +53,6 @@ export class RxPipeline {
   readonly #slotSegs = new Int32Array(RX_BOUNCE_SLOTS);
   readonly #slotAddr = new Int32Array(RX_BOUNCE_SLOTS * BOUNCE_SEGS);
   readonly #slotLen = new Int32Array(RX_BOUNCE_SLOTS * BOUNCE_SEGS);
-  #bytes = 0; // of the batch
-  #packets = 0;
   /** Frames pushed since the caller last looked. */
   pushed = 0;
 
@@ -99,10 +97,22 @@ export class RxPipeline {
     // A driver that scatters its buffers is found out with the first few; from then on no more than there are bounce slots.
     const room = this.#careful ? Math.min(BATCH - this.#staged, this.#slotFree.length) : BATCH - this.#staged;
     if (room === 0) return;
-    const n = vq.pop(room, WRITABLE);
-    let scattered = false;
     const lead = card.hdrBytes + (card.isIp ? ETHER_HEADER : 0);
     const need = card.hdrBytes + ETHER_HEADER + card.mtu;
+    const at = this.#staged;
+    const { off, cap } = this.#batch;
+    const plain = vq.popPlain(room, WRITABLE, lead, at, this.#head, off, cap);
+    let good = 0;
+    while (good < plain && cap[at + good]! >= need - lead) this.#slot[at + good++] = -1;
+    if (good < plain) vq.unpop(plain - good);
+    this.#staged += good;
+    if (good === room) {
+      this.#careful = false;
+      return;
+    }
+    // What ended the run may be a scattered buffer: no more of those than there are bounce slots.
+    const n = vq.pop(Math.min(room - good, this.#slotFree.length), WRITABLE);
+    let scattered = false;
     for (let i = 0; i < n; i++) {
       const segs = vq.nseg[i]!;
       const first = vq.first[i]!;
@@ -167,9 +177,11 @@ export class RxPipeline {
     const card = this.#card;
     const batch = this.#batch;
     const checks = card.rxCsum || card.guestCsum || card.hashReport;
+    let dropped = false;
     for (let i = 0; i < got; i++) {
       if (card.isIp) this.#linkHeader(i);
       const flags = this.#judge(i);
+      if (flags !== PASS) dropped = true;
       this.#flags[i] = flags === PASS && checks ? this.#inspect(i, batch.off[i]!, batch.len[i]!) : flags;
     }
     const engine = card.engine;
@@ -187,18 +199,16 @@ export class RxPipeline {
       }
       engine.jobs = 0;
     }
+    this.#pushAll(got);
     let keep = 0;
-    this.#bytes = this.#packets = 0;
-    for (let i = 0; i < got; i++) {
-      if (this.#flags[i]! === DROPPED) {
+    if (dropped) {
+      for (let i = 0; i < got; i++) {
+        if (this.#flags[i]! !== DROPPED) continue;
         // The link header moved the frame's start; the buffer goes back to how it was staged.
         if (card.isIp) batch.off[i]! += ETHER_HEADER;
         this.#keep(keep++, i);
-      } else this.#push(i);
+      }
     }
-    card.counters.rx_frames += got - keep;
-    card.counters.rx_packets += this.#packets;
-    card.counters.rx_bytes += this.#bytes;
     if (keep === 0 && got === this.#staged) {
       this.#staged = 0;
       return;
@@ -315,34 +325,53 @@ export class RxPipeline {
     }
   }
 
-  /** Writes virtio_net_hdr in front of frame i and pushes its buffer. */
-  #push(i: number): void {
+  /** Writes virtio_net_hdr in front of every frame of [0, got) that was not dropped and pushes its buffer. */
+  #pushAll(got: number): void {
     const card = this.#card;
     const { dv } = card.memory;
+    const vq = this.#vq;
+    const { off, len, segsz } = this.#batch;
+    const flags = this.#flags;
+    const heads = this.#head;
+    const slots = this.#slot;
+    const { hdrBytes, hashReport } = card;
+    let bytes = 0;
+    let packets = 0;
+    let pushed = 0;
+    for (let i = 0; i < got; i++) {
+      const f = flags[i]!;
+      if (f === DROPPED) continue;
+      const n = len[i]!;
+      const at = off[i]! - hdrBytes;
+      bytes += n;
+      pushed++;
+      if (segsz[i]! === 0) {
+        dv.setUint32(at, f, true);
+        dv.setUint32(at + 4, 0, true);
+        packets++;
+      } else packets += this.#trainHeader(i, at);
+      dv.setUint32(at + 8, 0x10000, true); // num_buffers 1, §5.1.6.4.1
+      if (hashReport) {
+        dv.setInt32(at + 12, this.#hash[i]!, true);
+        dv.setUint32(at + 16, this.#hashType[i]!, true);
+      }
+      if (slots[i]! >= 0) this.#scatter(slots[i]!, at, hdrBytes + n);
+      vq.push(heads[i]!, hdrBytes + n);
+    }
+    this.pushed += pushed;
+    card.counters.rx_frames += pushed;
+    card.counters.rx_packets += packets;
+    card.counters.rx_bytes += bytes;
+  }
+  /** The first words of virtio_net_hdr for train i, at `at`. Returns how many packets it stands for. */
+  #trainHeader(i: number, at: number): number {
+    const card = this.#card;
     const batch = this.#batch;
-    const len = batch.len[i]!;
+    const hdrlen = batch.hdrlen[i]!;
     const segsz = batch.segsz[i]!;
-    const at = batch.off[i]! - card.hdrBytes;
-    this.#bytes += len;
-    if (segsz === 0) {
-      dv.setUint32(at, this.#flags[i]!, true);
-      dv.setUint32(at + 4, 0, true);
-      this.#packets++;
-    } else {
-      const hdrlen = batch.hdrlen[i]!;
-      dv.setUint32(at, this.#flags[i]! | (NET_HDR_GSO_SCTP << 8) | (hdrlen << 16), true);
-      dv.setUint32(at + 4, segsz, true);
-      card.counters.rx_trains++;
-      this.#packets += Math.ceil((len - hdrlen) / segsz);
-    }
-    dv.setUint32(at + 8, 0x10000, true); // num_buffers 1, §5.1.6.4.1
-    if (card.hashReport) {
-      dv.setInt32(at + 12, this.#hash[i]!, true);
-      dv.setUint32(at + 16, this.#hashType[i]!, true);
-    }
-    const slot = this.#slot[i]!;
-    if (slot >= 0) this.#scatter(slot, at, card.hdrBytes + len);
-    this.#vq.push(this.#head[i]!, card.hdrBytes + len);
-    this.pushed++;
+    card.memory.dv.setUint32(at, this.#flags[i]! | (NET_HDR_GSO_SCTP << 8) | (hdrlen << 16), true);
+    card.memory.dv.setUint32(at + 4, segsz, true);
+    card.counters.rx_trains++;
+    return Math.ceil((batch.len[i]! - hdrlen) / segsz);
   }
 }

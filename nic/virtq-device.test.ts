@@ -160,3 +160,54 @@ test('fuzz: random rings neither throw nor reach beyond memory nor loop', () => 
     }
   }
 });
+
+test('popPlain takes direct single descriptors into columns and stops at anything else; unpop gives them back', () => {
+  const { raw, dev } = queue(16);
+  const head = new Int32Array(8);
+  const addr = new Int32Array(8);
+  const len = new Int32Array(8);
+  const plain = (max = 8, at = 0) => dev.popPlain(max, READABLE, 12, at, head, addr, len);
+  for (let i = 0; i < 4; i++) raw.set(i, 4096 + 100 * i, 20 + i);
+  raw.offer(0, 1, 2, 3);
+  assert.equal(plain(2), 2);
+  assert.equal(plain(6, 2), 2);
+  assert.deepEqual([...head.subarray(0, 4)], [0, 1, 2, 3]);
+  assert.deepEqual([...addr.subarray(0, 4)], [4108, 4208, 4308, 4408]);
+  assert.deepEqual([...len.subarray(0, 4)], [8, 9, 10, 11]);
+  assert.equal(plain(), 0);
+  dev.unpop(1);
+  assert.equal(plain(), 1);
+  assert.equal(head[0], 3);
+  dev.pushRun(head, 1);
+  dev.publish();
+  assert.equal(raw.usedIdx, 1);
+  assert.deepEqual(raw.usedAt(0), { id: 3, len: 0 });
+  // What ends a run: a chain, an indirect table, a writable descriptor, an address outside, an index that names nothing.
+  raw.set(4, 5000, 10, DESC_F_NEXT, 0);
+  raw.set(5, 5000, 16, DESC_F_INDIRECT);
+  raw.set(6, 5000, 10, DESC_F_WRITE);
+  raw.set(7, BYTES - 5, 10);
+  raw.set(8, 0, 10, 0, 0, 1);
+  for (const bad of [4, 5, 6, 7, 8]) {
+    raw.offer(0, bad, 1);
+    assert.equal(plain(), 1, `descriptor ${bad}`);
+    assert.equal(dev.pop(1, READABLE), 1);
+    assert.equal(dev.head[0], bad);
+    assert.equal(plain(), 1);
+    assert.equal(head[0], 1);
+  }
+  raw.offer(0, 999);
+  assert.equal(plain(), 1);
+  assert.equal(plain(), 0);
+  assert.equal(dev.pop(1, READABLE), 0);
+  assert.match(dev.broken, /names no descriptor/);
+});
+
+test('an available index that ran ahead gives popPlain nothing, and pop says why', () => {
+  const { raw, dev } = queue(8);
+  const column = () => new Int32Array(64);
+  raw.setAvailIdx(20);
+  assert.equal(dev.popPlain(64, READABLE, 0, 0, column(), column(), column()), 0);
+  assert.equal(dev.pop(1, READABLE), 0);
+  assert.match(dev.broken, /ran ahead/);
+});

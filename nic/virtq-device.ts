@@ -183,6 +183,55 @@ export class VirtqDevice {
     return i;
   }
 
+  /**
+   * Takes at most `max` chains for as long as each is one direct descriptor of the right direction inside the region: the
+   * usual case, without the bookkeeping of `pop`. Entry k of the run goes to row at + k of the caller's columns: head of the
+   * chain, address of its data `lead` bytes into it, and its length less `lead` (which may be negative). Returns how many were
+   * taken; the next chain, if there is one, is for `pop`.
+   */
+  popPlain(
+    max: number,
+    direction: number,
+    lead: number,
+    at: number,
+    head: Int32Array,
+    addr: Int32Array,
+    len: Int32Array,
+  ): number {
+    if (!this.available) return 0;
+    const u16 = this.#u16;
+    const u32 = this.#u32;
+    const pending = (Atomics.load(u16, this.#availFlags + 1) - this.#lastAvail) & 0xffff;
+    if (pending > this.size) return 0; // broken: `pop` finds it and says so
+    const n = Math.min(pending, max);
+    const { size } = this;
+    const ring = this.#availFlags + 2;
+    const mask = this.#mask;
+    const base = this.#base;
+    const limit = this.#limit;
+    const table = this.#desc;
+    const last = this.#lastAvail;
+    let k = 0;
+    for (; k < n; k++) {
+      const id = u16[ring + ((last + k) & mask)]!;
+      if (id >= size) break;
+      const d = table + (id << 2);
+      if ((u32[d + 3]! & (DESC_F_NEXT | DESC_F_INDIRECT | DESC_F_WRITE)) !== direction) break;
+      const from = u32[d + 1]! * 4294967296 + u32[d]! - base;
+      const bytes = u32[d + 2]!;
+      if (from < 0 || from + bytes > limit) break;
+      head[at + k] = id;
+      addr[at + k] = from + lead;
+      len[at + k] = bytes - lead;
+    }
+    this.#lastAvail = (last + k) & 0xffff;
+    return k;
+  }
+  /** Puts back the last `n` chains of a popPlain: the next pop takes them again. */
+  unpop(n: number): void {
+    this.#lastAvail = (this.#lastAvail - n) & 0xffff;
+  }
+
   /** Follows a chain through NEXT and one level of INDIRECT (§2.7.5.3). Appends its segments; false when it is refused. */
   #walk(head: number, direction: number): boolean {
     let table = this.#desc * 4;
@@ -231,6 +280,20 @@ export class VirtqDevice {
     this.#u32[at] = head;
     this.#u32[at + 1] = len;
     this.#usedNext = (this.#usedNext + 1) & 0xffff;
+  }
+
+  /** Hands back chains head[0, n), nothing written into them. */
+  pushRun(head: Int32Array, n: number): void {
+    const u32 = this.#u32;
+    const mask = this.#mask;
+    const ring = this.#usedRing;
+    let next = this.#usedNext;
+    for (let k = 0; k < n; k++) {
+      const at = ring + ((next++ & mask) << 1);
+      u32[at] = head[k]!;
+      u32[at + 1] = 0;
+    }
+    this.#usedNext = next & 0xffff;
   }
 
   /** Makes everything pushed visible, with one store of the used index. */

@@ -66,7 +66,30 @@ static napi_value copy(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/*
+ * copyBatch(src, from, dst, at, len, count): bytes src[from[i], from[i]+len[i]) to dst[at[i]..] for each i below count; an
+ * entry with at[i] < 0 is skipped. Each range is checked against both arrays. Ranges of one entry may overlap.
+ */
+static napi_value copy_batch(napi_env env, napi_callback_info info) {
+  napi_value a[6];
+  nke_bytes src, dst;
+  nke_words from, at, len;
+  int32_t count;
+  if (!nke_args(env, info, 6, a) || !nke_get_bytes(env, a[0], &src) || !nke_get_words(env, a[1], &from) ||
+      !nke_get_bytes(env, a[2], &dst) || !nke_get_words(env, a[3], &at) || !nke_get_words(env, a[4], &len) ||
+      !nke_get_i32(env, a[5], &count) || count < 0 || (size_t)count > from.n || (size_t)count > at.n || (size_t)count > len.n)
+    return nke_type_error(env, "copyBatch(src, from, dst, at, len, count): three Int32Arrays of at least count entries");
+  for (int32_t i = 0; i < count; i++) {
+    if (at.p[i] < 0) continue;
+    if (!nke_in(&src, from.p[i], len.p[i]) || !nke_in(&dst, at.p[i], len.p[i]))
+      return nke_type_error(env, "copyBatch: a range lies outside its array");
+    memmove(dst.p + at.p[i], src.p + from.p[i], (size_t)len.p[i]);
+  }
+  return NULL;
+}
+
 bool nke_memory_init(napi_env env, napi_value exports) {
   return nke_export(env, exports, "allocate", allocate) && nke_export(env, exports, "now", now) &&
-         nke_export(env, exports, "close", close_fd) && nke_export(env, exports, "copy", copy);
+         nke_export(env, exports, "close", close_fd) && nke_export(env, exports, "copy", copy) &&
+         nke_export(env, exports, "copyBatch", copy_batch);
 }

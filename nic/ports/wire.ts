@@ -17,6 +17,8 @@ export interface WireOptions {
   readonly mtu?: number;
   /** Largest train in bytes, passed whole; default 0: single packets only. */
   readonly train?: number;
+  /** Mb/s that the cable is good for, told to the cards that negotiate over it; it slows nothing. Default: it does not tell. */
+  readonly speed?: number;
   /** Most packets in flight in each direction, default 512. */
   readonly slots?: number;
   /** Most bytes in flight in each direction, default room for `slots` packets or 32 trains. */
@@ -28,7 +30,7 @@ const TRAIN_SEGMENTS = 64;
 
 export class WirePort implements Port {
   readonly name: string;
-  readonly capabilities: PortCapabilities;
+  capabilities: PortCapabilities;
   readonly counters = {
     tx_packets: 0,
     tx_bytes: 0,
@@ -41,6 +43,7 @@ export class WirePort implements Port {
     rx_unplugged: 0,
   };
   onCarrier: ((up: boolean) => void) | undefined;
+  onChange: (() => void) | undefined;
 
   readonly #queue: PacketRing; // packets on their way to this end
   readonly #ready = new SoftReadiness();
@@ -65,6 +68,7 @@ export class WirePort implements Port {
       trainSegments: train > 0 ? TRAIN_SEGMENTS : 0,
       sctpCrc: false,
       carrier: true,
+      ...(options.speed === undefined ? {} : { speed: options.speed }),
     };
     this.#longest = this.capabilities.carries === 'ethernet' ? mtu + L2 : mtu;
     const bytes = options.bytes ?? Math.max(slots * this.#longest, 32 * train);
@@ -99,6 +103,16 @@ export class WirePort implements Port {
     this.#peer.#plug(true);
   }
 
+  /** Another cable takes its place, as good as `speed` Mb/s. */
+  setSpeed(speed: number | undefined): void {
+    for (const end of [this, this.#peer]) {
+      end.capabilities = { ...end.capabilities, speed };
+      end.#news = true;
+      end.onChange?.();
+      end.#ready.signal();
+    }
+  }
+
   #plug(plugged: boolean): void {
     this.#plugged = plugged;
     this.#update();
@@ -126,22 +140,33 @@ export class WirePort implements Port {
     this.#refused = false;
     const queue = peer.#queue;
     const c = this.counters;
+    const count = batch.count;
+    const size = memory.u8.length;
+    const carrier = this.#carrier;
+    queue.begin(batch);
+    let packets = 0;
+    let bytes = 0;
     let i = 0;
-    for (; i < batch.count; i++) {
-      const len = batch.len[i]!;
-      const segsz = batch.segsz[i]!;
-      if (!this.#carrier) {
+    for (; i < count; i++) {
+      if (!carrier) {
         c.tx_no_carrier++;
-      } else if (!this.#sendable(batch, i, memory.u8.length)) {
+        queue.skip(i);
+      } else if (!this.#sendable(batch, i, size)) {
         c.tx_oversize++;
-      } else if (queue.push(memory.u8, batch.off[i]!, len, segsz, segsz > 0 ? batch.hdrlen[i]! : 0)) {
-        c.tx_packets += segments(batch, i);
-        c.tx_bytes += len;
+        queue.skip(i);
+      } else if (queue.place(batch, i)) {
+        packets += batch.segsz[i]! === 0 ? 1 : segments(batch, i);
+        bytes += batch.len[i]!;
       } else {
         c.tx_full++;
         this.#refused = true;
         break;
       }
+    }
+    if (packets > 0) {
+      queue.copyIn(memory.u8, batch, i);
+      c.tx_packets += packets;
+      c.tx_bytes += bytes;
     }
     if (queue.count > 0) peer.#ready.signal();
     return i;
@@ -165,6 +190,9 @@ export class WirePort implements Port {
     const c = this.counters;
     this.#news = false;
     const room = Math.min(posted, batch.capacity);
+    queue.begin(batch);
+    let packets = 0;
+    let bytes = 0;
     let n = 0;
     while (n < room && queue.count > 0) {
       if (queue.peek() > batch.cap[n]!) {
@@ -172,11 +200,16 @@ export class WirePort implements Port {
         c.rx_truncated++;
         continue;
       }
-      queue.pop(memory.u8, batch.off[n]!, batch, n);
+      queue.take(batch, n);
       batch.flags[n] = 0;
-      c.rx_packets += segments(batch, n);
-      c.rx_bytes += batch.len[n]!;
+      packets += batch.segsz[n]! === 0 ? 1 : segments(batch, n);
+      bytes += batch.len[n]!;
       n++;
+    }
+    if (n > 0) {
+      queue.copyOut(memory.u8, batch, n);
+      c.rx_packets += packets;
+      c.rx_bytes += bytes;
     }
     batch.count = n;
     if (this.#peer.#writable) this.#peer.#ready.signal();
