@@ -39,14 +39,35 @@ test('native: refusals are negative errnos, wrong arguments throw', { skip }, ()
   assert.equal(n.pollArm(1000, 1), -9);
   assert.equal(n.pollClose(-1), -9);
   assert.throws(() => n.udpOpen('127.0.0.1', 70_000, 0, 0, 0), TypeError);
-  assert.throws(() => n.tunOpen('a-name-that-is-too-long', true, undefined, new Int32Array(7)), TypeError);
-  assert.throws(() => n.tunOpen('x', true, undefined, new Int32Array(2)), TypeError);
+  assert.throws(() => n.tunOpen('a-name-that-is-too-long', 1, undefined, new Int32Array(4)), TypeError);
+  assert.throws(() => n.tunOpen('x', 1, undefined, new Int32Array(2)), TypeError);
   assert.throws(() => n.udpSend(0, new Uint8Array(8), new Int32Array(12), 2, 0), TypeError);
   assert.throws(() => n.udpSend(0, new Uint8Array(8), new Int32Array(1000), 65, 0), TypeError);
   const fd = n.udpOpen('127.0.0.1', 0, 0, 0, 0);
   const row = Int32Array.of(4, 5, 0, 9, 0, 0, 0, 0xffff, 0x7f000001, 0, 0, 0);
   assert.equal(n.udpSend(fd, new Uint8Array(8), row, 1, 0), -14, 'an entry outside the region is EFAULT');
-  assert.equal(n.readBatch(fd, new Uint8Array(8), Int32Array.of(4), Int32Array.of(5), 1, new Int32Array(1)), -14);
+  assert.equal(n.readBatch(fd, new Uint8Array(8), Int32Array.of(4), Int32Array.of(5), 0, 1, new Int32Array(1)), -14);
+  assert.throws(
+    () =>
+      n.readBatch(
+        fd,
+        new Uint8Array(8),
+        new Int32Array(1),
+        new Int32Array(1),
+        0,
+        1,
+        new Int32Array(1),
+        new Uint8Array(9),
+      ),
+    TypeError,
+  );
+  assert.throws(() => n.packetUnmap(new ArrayBuffer(4096)), TypeError, 'no other memory is ever unmapped');
+  assert.throws(() => n.packetFilter(fd, new Uint8Array(9)), TypeError);
+  assert.throws(() => n.packetFilter(fd, new Uint8Array(4097 * 8)), TypeError);
+  assert.equal(n.packetKick(-1), -9);
+  assert.equal(n.packetMap(-1, 4096), -9);
+  assert.throws(() => n.netlinkSend(fd, new Uint8Array(4), 5), TypeError);
+  assert.equal(n.netlinkReceive(-1, new Uint8Array(8)), -9);
   assert.equal(n.close(fd), 0);
 });
 

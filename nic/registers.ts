@@ -25,6 +25,11 @@ export const REGISTER_BYTES = 0x300;
 export const CONFIG_AREA = 0x100;
 export const VENDOR_AREA = 0x200;
 
+/** Speeds in Mb/s by their bit in link_advertise. */
+export const LINK_SPEEDS: readonly number[] = [10, 100, 1000, 2500, 5000, 10000, 25000, 40000, 50000, 100000];
+export const LINK_SPEEDS_ALL = 0x3ff;
+export const SPEED_UNKNOWN = 0xffffffff;
+
 const R = 'r' as const;
 const W = 'w' as const;
 const RW = 'rw' as const;
@@ -216,7 +221,7 @@ const rows = [
     width: 4,
     access: RW,
     reset: 0,
-    meaning: 'bit 0: cable out (for tests and the command line)',
+    meaning: 'bit 0: cable out (for tests and the command line); bit 1: negotiate anew, clears itself',
   },
   { name: 'link_reason', offset: 0x238, width: 4, access: R, reset: 0, meaning: 'LINK_*: why the link is as it is' },
   {
@@ -246,9 +251,173 @@ const rows = [
     meaning: 'interrupt moderation in force',
   },
   { name: 'firmware_version', offset: 0x250, width: 4, access: R, reset: 0x00010000, meaning: 'major << 16 | minor' },
+
+  {
+    name: 'link_advertise',
+    offset: 0x254,
+    width: 4,
+    access: RW,
+    reset: LINK_SPEEDS_ALL,
+    meaning: 'bits by LINK_SPEEDS: speeds that autonegotiation offers (IEEE 802.3 clause 28)',
+  },
+  {
+    name: 'link_autoneg_usecs',
+    offset: 0x258,
+    width: 4,
+    access: RW,
+    reset: 0,
+    meaning: 'time that autonegotiation takes; 0 = none, the link is up at once',
+  },
+  {
+    name: 'link_medium_speed',
+    offset: 0x25c,
+    width: 4,
+    access: R,
+    reset: 0xffffffff,
+    meaning: 'Mb/s that the medium offers, all ones = unknown',
+  },
+  {
+    name: 'flap_penalty',
+    offset: 0x260,
+    width: 4,
+    access: RW,
+    reset: 0,
+    meaning: 'flap damping: penalty of one loss of link; 0 = no damping',
+  },
+  {
+    name: 'flap_suppress',
+    offset: 0x264,
+    width: 4,
+    access: RW,
+    reset: 2000,
+    meaning: 'penalty above which the link is held down',
+  },
+  {
+    name: 'flap_reuse',
+    offset: 0x268,
+    width: 4,
+    access: RW,
+    reset: 1000,
+    meaning: 'penalty below which it is let up again',
+  },
+  {
+    name: 'flap_half_life_ms',
+    offset: 0x26c,
+    width: 4,
+    access: RW,
+    reset: 5000,
+    meaning: 'time in which the penalty decays to half',
+  },
+  {
+    name: 'flap_max_ms',
+    offset: 0x270,
+    width: 4,
+    access: RW,
+    reset: 20000,
+    meaning: 'longest time that the link is held down',
+  },
+  { name: 'flap_figure', offset: 0x274, width: 4, access: R, reset: 0, meaning: 'the penalty now' },
+  {
+    name: 'thermal_sensor',
+    offset: 0x278,
+    width: 4,
+    access: RW,
+    reset: 40000,
+    meaning: 'temperature in m°C, signed (written by tests and the command line)',
+  },
+  {
+    name: 'thermal_throttle',
+    offset: 0x27c,
+    width: 4,
+    access: RW,
+    reset: 85000,
+    meaning: 'm°C from which the card is throttled',
+  },
+  {
+    name: 'thermal_critical',
+    offset: 0x280,
+    width: 4,
+    access: RW,
+    reset: 100000,
+    meaning: 'm°C from which the link is taken down',
+  },
+  {
+    name: 'thermal_hysteresis',
+    offset: 0x284,
+    width: 4,
+    access: RW,
+    reset: 5000,
+    meaning: 'm°C below a limit at which its measure is taken back',
+  },
+  {
+    name: 'thermal_rate',
+    offset: 0x288,
+    width: 4,
+    access: RW,
+    reset: 20000,
+    meaning: 'frames a second, each way, while throttled',
+  },
+  { name: 'thermal_state', offset: 0x28c, width: 4, access: R, reset: 0, meaning: 'THERMAL_*' },
+  {
+    name: 'pm_wake_reason',
+    offset: 0x290,
+    width: 4,
+    access: R,
+    reset: 0,
+    meaning: 'WAKE_* bit that set PME_Status last; slot of a pattern from bit 8',
+  },
+  {
+    name: 'pm_pattern_select',
+    offset: 0x294,
+    width: 4,
+    access: RW,
+    reset: 0,
+    meaning: 'which slot the pm_pattern registers show, below WAKE_PATTERNS',
+  },
+  {
+    name: 'pm_pattern_control',
+    offset: 0x298,
+    width: 4,
+    access: RW,
+    reset: 0,
+    meaning: 'where in the frame it begins (bits 0 to 15), its length (16 to 23, at most 64; 0 = none)',
+  },
+  {
+    name: 'pm_pattern_mask',
+    offset: 0x29c,
+    width: 4,
+    count: 2,
+    access: RW,
+    reset: 0,
+    meaning: 'a bit for each byte that is compared, the first is bit 0 of word 0',
+  },
+  {
+    name: 'pm_pattern_data',
+    offset: 0x2a4,
+    width: 4,
+    count: 16,
+    access: RW,
+    reset: 0,
+    meaning: '64 bytes, the first is the lowest of word 0',
+  },
 ] as const satisfies readonly RegisterRow[];
 
 export type RegisterName = (typeof rows)[number]['name'];
+/** What the card keeps without power (its NVRAM), and an operator may set. */
+export const CARD_SETTINGS = [
+  'link_advertise',
+  'link_autoneg_usecs',
+  'flap_penalty',
+  'flap_suppress',
+  'flap_reuse',
+  'flap_half_life_ms',
+  'flap_max_ms',
+  'thermal_throttle',
+  'thermal_critical',
+  'thermal_hysteresis',
+  'thermal_rate',
+] as const satisfies readonly RegisterName[];
+export type CardSetting = (typeof CARD_SETTINGS)[number];
 export const REGISTERS: readonly (RegisterRow & { readonly name: RegisterName })[] = rows;
 
 /** Byte offset of each register by name. */
@@ -279,8 +448,18 @@ export const SCTP_OFFLOAD_PORT_CSUM = 0x10; // the port does the CRC32c, not the
 
 export const WAKE_MAGIC = 1; // a magic packet for our address
 export const WAKE_LINK = 2; // carrier change
+export const WAKE_PATTERN = 4; // a frame that matches a pattern (pm_pattern_*)
+export const WAKE_PATTERNS = 8; // slots
+export const WAKE_PATTERN_BYTES = 64;
 export const PME_STATUS = 1;
 export const LINK_CABLE_OUT = 1;
+export const LINK_RESTART = 2;
+
+// thermal_state
+export const THERMAL_NORMAL = 0;
+export const THERMAL_THROTTLED = 1;
+export const THERMAL_CRITICAL = 2;
+export const THERMAL_STATES = ['normal', 'throttled', 'critical'] as const;
 
 // link_reason
 export const LINK_UP = 0;
@@ -288,12 +467,35 @@ export const LINK_NO_CARRIER = 1;
 export const LINK_PULLED = 2;
 export const LINK_POWER = 3;
 export const LINK_RESET = 4;
+export const LINK_NEGOTIATING = 5;
+export const LINK_FLAPPING = 6;
+export const LINK_OVERHEATED = 7;
+export const LINK_REMOVED = 8;
+export const LINK_SELF_TEST = 9;
+export const LINK_NO_SPEED = 10;
 export const LINK_REASONS: readonly string[] = [
   'carrier present',
   'the medium reports no carrier',
   'the cable was pulled (link_control)',
   'the card is in a low-power state',
   'the card is being reset',
+  'autonegotiation is going on',
+  'held down: flapping',
+  'overheated',
+  'the interface that the port stands on was removed',
+  'the card failed its self test',
+  'card and medium have no speed in common',
+];
+
+/** self_test in words. */
+export const SELF_TEST_RESULTS: readonly string[] = [
+  'passed',
+  'registers do not hold their reset values',
+  'scratch memory does not hold what is written to it',
+  'the CRC32c unit gives a wrong answer',
+  'the Internet checksum unit gives a wrong answer',
+  'the receive hash unit gives a wrong answer',
+  'a virtqueue does not turn a descriptor round',
 ];
 
 // Features, by bit number: §6 (reserved), §5.1.3 (network), and ours from 120 on, where no driver but ours looks.

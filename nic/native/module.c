@@ -60,8 +60,9 @@ bool nke_export(napi_env env, napi_value exports, const char *name, napi_callbac
 
 NAPI_MODULE_INIT() {
   nke_crc_setup();
-  bool ok = nke_memory_init(env, exports) && nke_poll_init(env, exports) && nke_netns_init(env, exports) &&
-            nke_udp_init(env, exports) && nke_tuntap_init(env, exports) && nke_crc_init(env, exports);
+  bool ok = nke_memory_init(env, exports) && nke_poll_init(env, exports) && nke_netns_init(env, exports) && nke_thread_init(env, exports) &&
+            nke_udp_init(env, exports) && nke_tuntap_init(env, exports) && nke_netlink_init(env, exports) && nke_packet_init(env, exports) &&
+            nke_bpf_init(env, exports) && nke_xdp_init(env, exports) && nke_crc_init(env, exports);
   if (!ok) napi_throw_error(env, NULL, "nke_native: could not register its functions");
   return exports;
 }

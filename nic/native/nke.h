@@ -72,8 +72,13 @@ bool nke_export(napi_env env, napi_value exports, const char *name, napi_callbac
 bool nke_memory_init(napi_env env, napi_value exports);
 bool nke_poll_init(napi_env env, napi_value exports);
 bool nke_netns_init(napi_env env, napi_value exports);
+bool nke_thread_init(napi_env env, napi_value exports);
 bool nke_udp_init(napi_env env, napi_value exports);
 bool nke_tuntap_init(napi_env env, napi_value exports);
+bool nke_netlink_init(napi_env env, napi_value exports);
+bool nke_packet_init(napi_env env, napi_value exports);
+bool nke_bpf_init(napi_env env, napi_value exports);
+bool nke_xdp_init(napi_env env, napi_value exports);
 bool nke_crc_init(napi_env env, napi_value exports);
 
 #endif

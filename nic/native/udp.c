@@ -12,6 +12,7 @@
 
 #include <arpa/inet.h>
 #include <linux/errqueue.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <string.h>
@@ -29,7 +30,7 @@
 #endif
 
 enum { OFF, LEN, SEGSZ, PORT, TOS, W0, W1, W2, W3, RESULT, CAP, PENDING, ROW };
-enum { OPEN_GRO = 1, OPEN_REUSE = 2 };
+enum { OPEN_GRO = 1, OPEN_REUSE = 2, OPEN_GROUP = 4 };
 enum { IO_CRC = 1, IO_V6 = 2, IO_SPLIT = 4 };
 
 typedef union {
@@ -61,6 +62,7 @@ static int set_options(int fd, bool v6, int flags, int rcvbuf, int sndbuf) {
   int level = v6 ? IPPROTO_IPV6 : IPPROTO_IP;
   if (v6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one)) return -errno;
   if (flags & OPEN_REUSE && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one)) return -errno;
+  if (flags & OPEN_GROUP && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one)) return -errno;
   if (setsockopt(fd, level, v6 ? IPV6_MTU_DISCOVER : IP_MTU_DISCOVER, &probe, sizeof probe)) return -errno;
   if (setsockopt(fd, level, v6 ? IPV6_RECVERR : IP_RECVERR, &one, sizeof one)) return -errno;
   if (setsockopt(fd, level, v6 ? IPV6_RECVTCLASS : IP_RECVTOS, &one, sizeof one)) return -errno;
@@ -93,7 +95,7 @@ static int open_bound(const char *text, int port, int flags, int rcvbuf, int snd
   return fd;
 }
 
-/* udpOpen(address, port, flags: 1 GRO | 2 reuse, rcvbuf, sndbuf, netns path?) -> fd or -errno */
+/* udpOpen(address, port, flags: 1 GRO | 2 reuse | 4 one of a group, rcvbuf, sndbuf, netns path?) -> fd or -errno */
 static napi_value udp_open(napi_env env, napi_callback_info info) {
   napi_value a[6];
   char text[64], ns[256];
@@ -108,6 +110,22 @@ static napi_value udp_open(napi_env env, napi_callback_info info) {
   r = open_bound(text, port, flags, rcvbuf, sndbuf);
   nke_ns_leave(saved);
   return nke_i32(env, r);
+}
+
+/*
+ * udpSteer(fd, program of struct sock_filter) -> 0 or -errno: the classic BPF program that picks, for every datagram to the
+ * group of sockets that share this one's address (SO_REUSEPORT, socket(7)), which of them gets it, by number in the order of
+ * binding. The program sees the UDP payload at 0.
+ */
+static napi_value udp_steer(napi_env env, napi_callback_info info) {
+  napi_value a[2];
+  int32_t fd;
+  nke_bytes b;
+  if (!nke_args(env, info, 2, a) || !nke_get_i32(env, a[0], &fd) || !nke_get_bytes(env, a[1], &b) || b.n == 0 ||
+      b.n % sizeof(struct sock_filter) != 0 || b.n / sizeof(struct sock_filter) > 4096)
+    return nke_type_error(env, "udpSteer(fd, whole instructions, at most 4096)");
+  struct sock_fprog program = {.len = (unsigned short)(b.n / sizeof(struct sock_filter)), .filter = (struct sock_filter *)(void *)b.p};
+  return nke_i32(env, setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program) == 0 ? 0 : -errno);
 }
 
 /* udpPort(fd) -> local port or -errno */
@@ -401,7 +419,7 @@ static napi_value udp_errors(napi_env env, napi_callback_info info) {
 }
 
 bool nke_udp_init(napi_env env, napi_value exports) {
-  return nke_export(env, exports, "udpOpen", udp_open) && nke_export(env, exports, "udpPort", udp_port) &&
+  return nke_export(env, exports, "udpOpen", udp_open) && nke_export(env, exports, "udpPort", udp_port) && nke_export(env, exports, "udpSteer", udp_steer) &&
          nke_export(env, exports, "udpSend", udp_send) && nke_export(env, exports, "udpReceive", udp_receive) &&
          nke_export(env, exports, "udpErrors", udp_errors);
 }

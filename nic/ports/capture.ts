@@ -56,6 +56,18 @@ export class CapturePort implements Port {
   set onCarrier(f: ((up: boolean) => void) | undefined) {
     this.#inner.onCarrier = f;
   }
+  get removed(): boolean {
+    return this.#inner.removed === true;
+  }
+  get hostAddresses(): readonly string[] {
+    return this.#inner.hostAddresses ?? [];
+  }
+  get onChange(): (() => void) | undefined {
+    return this.#inner.onChange;
+  }
+  set onChange(f: (() => void) | undefined) {
+    this.#inner.onChange = f;
+  }
 
   /** Opens the file, then the port. Throws PortError when either cannot be. */
   open(memory: Memory): void {

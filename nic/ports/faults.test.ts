@@ -94,7 +94,8 @@ class Bench {
         c.fault_lost_burst +
         c.fault_queue_full +
         c.fault_held_full +
-        c.fault_oversize,
+        c.fault_oversize +
+        c.fault_mtu,
     );
   }
 }
@@ -212,6 +213,54 @@ test('faults: a rate spaces packets, and its queue drops from the tail', () => {
   // An idle line earns no credit.
   w.send(20, 1000, end + 100 * MS);
   assert.equal(w.port.deadline(), end + 101 * MS);
+});
+
+test('faults: a queue bounded in packets has room again when the line has sent one; overhead costs line time', () => {
+  // 8 Mb/s: 976 bytes and 24 of overhead take 1 ms.
+  const w = new Bench({ rate: 8_000_000, queuePackets: 3, overhead: 24 });
+  for (let i = 0; i < 5; i++) w.send(i, 976, 0);
+  assert.equal(w.port.counters.fault_queue_full, 2);
+  w.poll(MS);
+  w.send(5, 976, MS);
+  w.send(6, 976, MS);
+  assert.equal(w.port.counters.fault_queue_full, 3);
+  w.drain();
+  assert.deepEqual(w.out, [0, 1, 2, 5]);
+  assert.deepEqual(
+    w.times,
+    [1, 2, 3, 4].map(t => t * MS),
+  );
+  // As many as there are places in the store, over and over: the ring of line times goes round.
+  const v = new Bench({ rate: 8_000_000, queuePackets: 4, held: 5 });
+  for (let i = 0; i < 40; i++) {
+    v.send(i, 1000, i * MS);
+    v.poll((i + 1) * MS);
+  }
+  assert.equal(v.out.length, 40);
+});
+
+test('faults: packets longer than the path are lost and counted, the link-layer header aside', () => {
+  const w = new Bench({ mtu: 1000 });
+  w.send(0, 1014, 0);
+  w.send(1, 1015, 0);
+  w.poll(0);
+  assert.deepEqual(w.out, [0]);
+  assert.equal(w.port.counters.fault_mtu, 1);
+  w.balance();
+  assert.throws(() => new Bench({ mtu: -1 }), RangeError);
+  assert.throws(() => new Bench({ queuePackets: Number.POSITIVE_INFINITY }), RangeError);
+});
+
+test('faults: the tap sees each packet as it leaves, and when', () => {
+  const w = new Bench({ delay: 10, duplicate: 1 });
+  const seen: number[][] = [];
+  w.port.tap = (u8, off, len, now) => seen.push([readPayload(u8, off + 14, off + len), len, now]);
+  w.send(3, 100, 5);
+  w.drain();
+  assert.deepEqual(seen, [
+    [3, 100, 15],
+    [3, 100, 15],
+  ]);
 });
 
 test('faults: the store is bounded, what it holds at close is counted', () => {

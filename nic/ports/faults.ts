@@ -3,8 +3,8 @@
  * duplication, corruption, delay with jitter, reordering, and a rate with a bounded queue. To trouble the other direction,
  * decorate the other end. Everything follows a seeded random source and the caller's clock, so that a run can be repeated.
  *
- * A packet passes, in this order: loss, corruption, duplication, the rate's queue, delay. Each copy is then held until it
- * falls due. Single packets only: a train that arrives on the decorated port is cut here.
+ * A packet passes, in this order: size, loss, corruption, duplication, the rate's queue, delay. Each copy is then held until
+ * it falls due. Single packets only: a train that arrives on the decorated port is cut here.
  */
 import { linkCounters } from './counters.js';
 import { copySegment, findIp, repairHeaders, segments } from './headers.js';
@@ -42,6 +42,12 @@ export interface FaultOptions {
   /** Bits per second of IP packets (frames for Ethernet), 0 = unlimited; with the bytes that may wait (default 256 KiB). */
   readonly rate?: number;
   readonly queueBytes?: number;
+  /** Packets that may wait for the rate, the one on the line included; 0 = as many as fit `queueBytes` (the default). */
+  readonly queuePackets?: number;
+  /** Bytes of line time that a packet costs beyond its own: 24 for Ethernet's preamble, FCS and gap. Default 0. */
+  readonly overhead?: number;
+  /** IP packets longer than this are lost without a word, as in a path whose MTU nobody tells; 0 = none (the default). */
+  readonly mtu?: number;
   /** Packets held at most, default 1024. */
   readonly held?: number;
 }
@@ -59,6 +65,7 @@ const OWN = [
   'fault_queue_full',
   'fault_held_full',
   'fault_oversize',
+  'fault_mtu',
   'fault_closed',
   'fault_rx_truncated',
 ] as const;
@@ -68,9 +75,14 @@ const RECEIVE_ROOMS = 32;
 const PUMP = 64;
 const L2 = 18;
 
+/** Sees a packet as it leaves for the inner port: its bytes [off, off + len) of u8, valid during the call, and when. */
+export type FaultTap = (u8: Uint8Array, off: number, len: number, now: number) => void;
+
 export class FaultPort implements Port {
   readonly name: string;
   readonly counters: Record<FaultCounter, number> & PortCounters;
+  /** Told of every packet that has passed the faults. */
+  tap: FaultTap | undefined;
   readonly #inner: Port;
   readonly #random: FaultRandom;
   #o: Required<Omit<FaultOptions, 'burst' | 'held'>> & { burst: BurstLoss | undefined };
@@ -94,6 +106,10 @@ export class FaultPort implements Port {
   #held = 0; // slots in the heap
   #arrivals = 0;
   #lineFree = 0; // when the line has sent all that was queued for it
+  // When the line has sent each packet that waits for it: a ring in order of time, for the bound in packets.
+  readonly #lineEnds: Float64Array;
+  #lineHead = 0;
+  #lineCount = 0;
   #bad = false; // Gilbert-Elliott state
   #blocked = false; // the inner port refused: its wake, not our deadline, is next
   readonly #ready = new SoftReadiness();
@@ -112,6 +128,7 @@ export class FaultPort implements Port {
     const column = () => new Float64Array(this.#capacity);
     this.#due = column();
     this.#order = column();
+    this.#lineEnds = column();
     this.#length = new Int32Array(this.#capacity);
     this.#heap = new Int32Array(this.#capacity);
     this.#free = new Int32Array(this.#capacity);
@@ -134,6 +151,18 @@ export class FaultPort implements Port {
   }
   set onCarrier(f: ((up: boolean) => void) | undefined) {
     this.#inner.onCarrier = f;
+  }
+  get removed(): boolean {
+    return this.#inner.removed === true;
+  }
+  get hostAddresses(): readonly string[] {
+    return this.#inner.hostAddresses ?? [];
+  }
+  get onChange(): (() => void) | undefined {
+    return this.#inner.onChange;
+  }
+  set onChange(f: (() => void) | undefined) {
+    this.#inner.onChange = f;
   }
 
   /** Packets held back now. */
@@ -166,6 +195,7 @@ export class FaultPort implements Port {
     this.#inSegment = 0;
     this.#blocked = false;
     this.#lineFree = 0;
+    this.#lineCount = 0;
   }
 
   #chance(p: number): boolean {
@@ -182,6 +212,8 @@ export class FaultPort implements Port {
       const off = batch.off[i]!;
       if (len <= 0 || len > this.#slot || batch.segsz[i]! > 0 || off < 0 || off + len > memory.u8.length) {
         c.fault_oversize++;
+      } else if (this.#tooLong(memory.u8, off, len)) {
+        c.fault_mtu++;
       } else if (this.#lost()) {
         // counted by #lost
       } else {
@@ -195,6 +227,14 @@ export class FaultPort implements Port {
     }
     this.#pump(now);
     return batch.count;
+  }
+
+  /** True when the IP packet is longer than the path takes. An Ethernet frame has 14 bytes more, and 4 with a VLAN tag. */
+  #tooLong(u8: Uint8Array, off: number, len: number): boolean {
+    const mtu = this.#o.mtu;
+    if (mtu === 0 || len <= mtu) return false;
+    if (this.#inner.capabilities.carries !== 'ethernet') return true;
+    return len > mtu + (u8[off + 12] === 0x81 && u8[off + 13] === 0x00 ? 18 : 14);
   }
 
   #lost(): boolean {
@@ -218,18 +258,19 @@ export class FaultPort implements Port {
     let due = now;
     if (o.rate > 0) {
       const start = Math.max(now, this.#lineFree);
+      const cost = len + o.overhead;
       // What waits for the line, in bytes, is the time it still needs.
-      if (((start - now) * o.rate) / 8e9 + len > o.queueBytes) {
+      if (((start - now) * o.rate) / 8e9 + cost > o.queueBytes || (o.queuePackets > 0 && this.#lineFull(now))) {
         c.fault_queue_full++;
         return -1;
       }
-      due = start + (len * 8e9) / o.rate;
+      due = start + (cost * 8e9) / o.rate;
     }
     if (this.#freeTop === 0) {
       c.fault_held_full++;
       return -1;
     }
-    if (o.rate > 0) this.#lineFree = due;
+    if (o.rate > 0) this.#queued(due, now);
     due += o.delay;
     if (o.jitter > 0) due += (this.#random.u32() / 0x1_0000_0000) * o.jitter;
     if (this.#chance(o.reorder)) {
@@ -245,6 +286,28 @@ export class FaultPort implements Port {
     this.#order[slot] = this.#arrivals++;
     this.#heapPush(slot);
     return slot;
+  }
+
+  /** True when as many packets wait for the line as may. */
+  #lineFull(now: number): boolean {
+    this.#leftLine(now);
+    return this.#lineCount >= this.#o.queuePackets;
+  }
+  /** Forgets the packets that the line has sent. */
+  #leftLine(now: number): void {
+    const ends = this.#lineEnds;
+    while (this.#lineCount > 0 && ends[this.#lineHead]! <= now) {
+      this.#lineHead = (this.#lineHead + 1) % ends.length;
+      this.#lineCount--;
+    }
+  }
+  /** A packet waits for the line until `end`. */
+  #queued(end: number, now: number): void {
+    this.#lineFree = end;
+    this.#leftLine(now);
+    const ends = this.#lineEnds;
+    // (those that wait are held, so there is room for each; a held one may leave late when the inner port is blocked)
+    if (this.#lineCount < ends.length) ends[(this.#lineHead + this.#lineCount++) % ends.length] = end;
   }
 
   /** Flips bits behind the link-layer header, so that the packet still finds its way to who must notice. */
@@ -268,6 +331,8 @@ export class FaultPort implements Port {
     for (let due = this.#collect(now); due > 0; due = this.#collect(now)) {
       const taken = this.#inner.transmit(out, now);
       this.counters.fault_out += taken;
+      if (this.tap !== undefined)
+        for (let i = 0; i < taken; i++) this.tap(this.#own!.u8, out.off[i]!, out.len[i]!, now);
       for (let i = 0; i < due; i++) {
         const slot = out.off[i]! / this.#slot;
         if (i < taken) this.#free[this.#freeTop++] = slot;
@@ -424,7 +489,7 @@ function complete(o: FaultOptions): Required<Omit<FaultOptions, 'burst' | 'held'
   const b = o.burst;
   const chances = [o.loss, o.duplicate, o.corrupt, o.reorder, b?.toBad, b?.toGood, b?.lossGood, b?.lossBad];
   for (const p of chances) if (p !== undefined && !(p >= 0 && p <= 1)) throw new RangeError(`${p} is no probability`);
-  for (const v of [o.delay, o.jitter, o.reorderDelay, o.rate, o.queueBytes]) {
+  for (const v of [o.delay, o.jitter, o.reorderDelay, o.rate, o.queueBytes, o.queuePackets, o.overhead, o.mtu]) {
     if (v !== undefined && !(v >= 0 && v < Number.POSITIVE_INFINITY))
       throw new RangeError(`${v} is no time, rate or size`);
   }
@@ -440,5 +505,8 @@ function complete(o: FaultOptions): Required<Omit<FaultOptions, 'burst' | 'held'
     reorderDelay: o.reorderDelay ?? 1_000_000,
     rate: o.rate ?? 0,
     queueBytes: o.queueBytes ?? 256 << 10,
+    queuePackets: o.queuePackets ?? 0,
+    overhead: o.overhead ?? 0,
+    mtu: o.mtu ?? 0,
   };
 }

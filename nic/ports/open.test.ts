@@ -58,6 +58,7 @@ test('a wrong specification says what to write', () => {
     refuses('tap:', /no interface name/);
     refuses('tap:aaaaaaaaaaaaaaaa', /no interface name/);
     refuses('tun:a/b', /no interface name/);
+    refuses('xdp:a/b', /no interface name/);
   }
 });
 

@@ -6,7 +6,10 @@
  *   tap:INTERFACE        Ethernet frames to and from a kernel interface
  *   tun:INTERFACE        IP packets to and from a kernel interface
  *   raw:ADDR             SCTP directly over IPv4
+ *   packet:INTERFACE     Ethernet frames to and from a real interface, through rings shared with the kernel
+ *   xdp:INTERFACE        the same through AF_XDP: an XDP program hands the card's frames over before the host's stack sees them
  */
+import { PacketPort, type PacketPortOptions } from './packet.js';
 import { type Port, PortError } from './port.js';
 import { RawPort } from './raw.js';
 import { TapPort } from './tap.js';
@@ -14,6 +17,7 @@ import { TunPort } from './tun.js';
 import type { TunTapOptions } from './tuntap.js';
 import { createUdpPort, type UdpPortOptions } from './udp.js';
 import { createWire, type WireOptions, type WirePort } from './wire.js';
+import { XdpPort, type XdpPortOptions } from './xdp.js';
 
 /** The cables of one appliance, by name: the first port takes one end, the second the other. */
 export class Wires {
@@ -43,9 +47,12 @@ export interface CreatePortOptions {
   readonly wire?: Omit<WireOptions, 'name' | 'mtu'>;
   readonly udp?: Omit<UdpPortOptions, 'address' | 'port' | 'mtu'>;
   readonly interface?: Omit<TunTapOptions, 'interface' | 'mtu'>;
+  readonly packet?: Omit<PacketPortOptions, 'interface' | 'mtu'>;
+  readonly xdp?: Omit<XdpPortOptions, 'interface' | 'mtu'>;
 }
 
-const KINDS = 'wire:NAME, udp:ADDR:PORT, udp:[ADDR6]:PORT, tap:INTERFACE, tun:INTERFACE or raw:ADDR';
+const KINDS =
+  'wire:NAME, udp:ADDR:PORT, udp:[ADDR6]:PORT, tap:INTERFACE, tun:INTERFACE, packet:INTERFACE, xdp:INTERFACE or raw:ADDR';
 
 function udpEndpoint(spec: string, rest: string): { address: string; port: number } {
   const m = /^(?:\[([^\]]*)\]|([^:[\]]*)):(\d{1,5})$/.exec(rest);
@@ -84,6 +91,10 @@ export function createPort(spec: string, options: CreatePortOptions = {}): Port 
       return new TapPort({ ...options.interface, interface: rest, mtu });
     case 'tun':
       return new TunPort({ ...options.interface, interface: rest, mtu });
+    case 'packet':
+      return new PacketPort({ ...options.packet, interface: rest, mtu });
+    case 'xdp':
+      return new XdpPort({ ...options.xdp, interface: rest, mtu });
     case 'raw':
       return new RawPort({ address: rest, mtu });
     default:

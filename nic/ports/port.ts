@@ -76,6 +76,8 @@ export interface PortCapabilities {
    * raw have none). It is the neighbour's address: the card must not take it for its own.
    */
   readonly mac?: Uint8Array;
+  /** Mb/s that the medium offers (link speed of a real interface, a wire's option); missing = it does not tell. */
+  readonly speed?: number;
 }
 
 /** Named counters of a port. A counter exists from the start (zero), so that it can be listed. */
@@ -89,6 +91,13 @@ export interface Port {
   readonly counters: PortCounters;
   /** True while the medium has carrier. */
   readonly carrier: boolean;
+  /**
+   * True once what the port stands on is gone for good (an interface was deleted, renamed, moved to another namespace): there
+   * will be no carrier until the port is opened anew. Ports that stand on nothing of that kind do not have it.
+   */
+  readonly removed?: boolean;
+  /** Addresses that the host has on the medium's own interface, "192.0.2.1/24". For information; missing = it knows none. */
+  readonly hostAddresses?: readonly string[];
 
   /**
    * Opens the medium. `memory` is the region in which all batches lie.
@@ -127,6 +136,12 @@ export interface Port {
 
   /** Called on carrier change; set by the firmware. */
   onCarrier: ((up: boolean) => void) | undefined;
+  /**
+   * Called when `capabilities` (MTU, speed), `removed` or `hostAddresses` have changed, whichever; who listens reads them
+   * anew. Set by the firmware; ports whose medium cannot change do without. As with onCarrier the readiness of `arm` covers
+   * it. Decorators hand it through.
+   */
+  onChange?: (() => void) | undefined;
 
   /** Closes the medium and releases everything (fd, TAP, timers). May be called twice. */
   close(): void;

@@ -95,6 +95,11 @@ export class FdReadiness {
     if (ready) this.#immediate ??= setImmediate(this.#fire);
   }
 
+  /** Something happened that no descriptor tells: an armed port wakes, in the next turn. */
+  signal(): void {
+    if (this.#wake !== undefined) this.#immediate ??= setImmediate(this.#fire);
+  }
+
   disarm(): void {
     this.#wake = undefined;
     if (this.#immediate !== undefined) clearImmediate(this.#immediate);

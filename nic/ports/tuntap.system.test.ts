@@ -9,7 +9,7 @@ import { copySegment, findIp, fold16, repairHeaders, segments, sum16 } from './h
 import { liveInNamespace, makeNamespace, noNamespace, run } from './netns.fixture.js';
 import { etherEnd, ipEnd, readPayload, writeIp, writePayload } from './packets.fixture.js';
 import { portContract } from './port.contract.js';
-import { Batch, Memory, PortError } from './port.js';
+import { BATCH_L3_TRUSTED, Batch, Memory, PortError } from './port.js';
 import { TapPort } from './tap.js';
 import { TunPort } from './tun.js';
 
@@ -180,6 +180,157 @@ test('tap: carrier follows the kernel side up and down, and a change wakes', { s
     assert.equal(port.receive(rx, 1, 0), 0);
   } finally {
     port.close();
+  }
+});
+
+test('tap: a persistent interface is left as it was found', { skip }, () => {
+  run('ip', 'tuntap', 'add', 'dev', 'nkep', 'mode', 'tap');
+  try {
+    run('ip', 'link', 'set', 'nkep', 'mtu', '1234', 'address', '02:00:00:00:00:77');
+    run('ip', 'address', 'add', '10.9.1.1/24', 'dev', 'nkep');
+    const before = () => [
+      JSON.parse(run('ip', '-j', 'link', 'show', 'nkep')).map((l: Record<string, unknown>) => [
+        l.mtu,
+        l.address,
+        (l.flags as string[]).includes('UP'),
+      ]),
+      JSON.parse(run('ip', '-j', '-4', 'address', 'show', 'nkep')).flatMap((l: { addr_info?: { local: string }[] }) =>
+        (l.addr_info ?? []).map(a => a.local),
+      ),
+    ];
+    const found = before();
+    const port = new TapPort({
+      interface: 'nkep',
+      mtu: 4000,
+      mac: Uint8Array.of(2, 0, 0, 0, 0, 0x78),
+      addresses: ['10.9.2.1/24'],
+    });
+    port.open(memory);
+    assert.notDeepEqual(before(), found);
+    port.close();
+    assert.deepEqual(before(), found);
+  } finally {
+    run('ip', 'link', 'del', 'nkep');
+  }
+});
+
+test('tap: MTU and removal come from rtnetlink, and wake', { skip }, async () => {
+  const port = new TapPort({ interface: 'nke0' });
+  port.open(memory);
+  const rx = new Batch(1);
+  rx.cap[0] = 2000;
+  const news = async (...args: string[]) => {
+    while (port.receive(rx, 1, 0) > 0);
+    const woken = new Promise<void>(resolve => port.arm(resolve));
+    run('ip', ...args);
+    await woken;
+    port.receive(rx, 1, 0);
+  };
+  try {
+    await news('link', 'set', 'nke0', 'mtu', '1300');
+    for (let i = 0; i < 50 && port.counters.mtu_changes === 0; i++) await news('link', 'set', 'nke0', 'alias', `a${i}`);
+    assert.equal(port.capabilities.mtu, 1300);
+    assert.equal(port.removed, false);
+    await news('link', 'del', 'nke0');
+    for (let i = 0; i < 200 && !port.removed; i++) port.receive(rx, 1, 0);
+    assert.equal(port.removed, true);
+    assert.equal(port.carrier, false);
+    assert.equal(port.counters.removed, 1);
+  } finally {
+    port.close();
+  }
+});
+
+test('tap: several queues, a flow keeps to one', { skip }, async () => {
+  const port = new TapPort({ interface: 'nke0', queues: 4, addresses: ['10.9.0.1/24'] });
+  port.open(memory);
+  const socket = createSocket('udp4');
+  const got = new Map<number, number[]>();
+  socket.on('message', (bytes, from) =>
+    got.set(from.port, [...(got.get(from.port) ?? []), readPayload(bytes, 0, bytes.length)]),
+  );
+  try {
+    socket.bind(7000, '10.9.0.1');
+    await once(socket, 'listening');
+    const tx = new Batch(256);
+    let at = 0;
+    for (let seed = 0; seed < 10; seed++) {
+      for (let flow = 0; flow < 16; flow++) {
+        memory.u8.set([...port.capabilities.mac!, ...MAC_B, 8, 0], at);
+        const l4 = writeIp(memory.u8, at + 14, at + 114, '10.9.0.2', '10.9.0.1', 17);
+        memory.dv.setUint16(l4, 8000 + flow);
+        memory.dv.setUint16(l4 + 2, 7000);
+        writePayload(memory.u8, l4 + 8, at + 114, seed);
+        repairHeaders(memory.u8, at + 14, at + 114, false, false);
+        tx.off[tx.count] = at;
+        tx.len[tx.count++] = 114;
+        at += 128;
+      }
+    }
+    assert.equal(port.transmit(tx, 0), 160);
+    for (let i = 0; i < 200 && [...got.values()].flat().length < 160; i++)
+      await new Promise(resolve => setTimeout(resolve, 5));
+    assert.equal(got.size, 16);
+    for (const seeds of got.values()) assert.deepEqual(seeds, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    // And back: whichever queue the kernel takes, it arrives.
+    const back = new Set<number>();
+    run('ip', 'neighbour', 'add', '10.9.0.2', 'lladdr', '02:00:00:00:00:b1', 'dev', 'nke0', 'nud', 'permanent');
+    for (let flow = 0; flow < 16; flow++) socket.send(Uint8Array.of(1), 8000 + flow, '10.9.0.2');
+    const rx = new Batch(1);
+    for (let i = 0; i < 16; i++) {
+      await await1(
+        port,
+        rx,
+        off => memory.u8[off + 12] === 8 && memory.u8[off + 13] === 0 && memory.u8[off + 23] === 17,
+      );
+      back.add(memory.dv.getUint16(100_036));
+    }
+    assert.equal(back.size, 16);
+    assert.ok(port.counters.rx_partial >= 16, 'the kernel left the checksums to us');
+    assert.equal(rx.flags[0], BATCH_L3_TRUSTED);
+  } finally {
+    socket.close();
+    port.close();
+  }
+});
+
+test('tap: without a header the kernel fills in checksums itself', { skip }, async () => {
+  const port = new TapPort({ interface: 'nke0', vnetHeader: false, addresses: ['10.9.0.1/24'] });
+  port.open(memory);
+  const socket = createSocket('udp4');
+  try {
+    run('ip', 'neighbour', 'add', '10.9.0.2', 'lladdr', '02:00:00:00:00:b1', 'dev', 'nke0', 'nud', 'permanent');
+    socket.send(Uint8Array.of(1, 2, 3), 8000, '10.9.0.2');
+    const rx = new Batch(1);
+    const isUdp = (off: number) => memory.u8[off + 12] === 8 && memory.u8[off + 13] === 0 && memory.u8[off + 23] === 17;
+    const len = await await1(port, rx, isUdp);
+    const before = memory.u8.slice(100_000, 100_000 + len);
+    repairHeaders(memory.u8, 100_014, 100_000 + len, false, false);
+    assert.deepEqual(memory.u8.slice(100_000, 100_000 + len), before);
+    assert.equal(port.counters.rx_partial, 0);
+  } finally {
+    socket.close();
+    port.close();
+  }
+});
+
+test('tap: queues that a persistent interface has or has not', { skip }, () => {
+  run('ip', 'tuntap', 'add', 'dev', 'nkep', 'mode', 'tap');
+  run('ip', 'tuntap', 'add', 'dev', 'nkem', 'mode', 'tap', 'multi_queue');
+  try {
+    assert.throws(
+      () => new TapPort({ interface: 'nkep', queues: 2 }).open(memory),
+      (e: unknown) => e instanceof PortError && /it has fewer queues.*multi_queue/.test(e.message),
+    );
+    for (const queues of [1, 3]) {
+      const port = new TapPort({ interface: 'nkem', queues });
+      port.open(memory);
+      port.close();
+    }
+    assert.throws(() => new TapPort({ interface: 'nkem', queues: 9 }), /give 1 to 8/);
+  } finally {
+    run('ip', 'link', 'del', 'nkep');
+    run('ip', 'link', 'del', 'nkem');
   }
 });
 

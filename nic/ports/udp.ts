@@ -21,6 +21,7 @@ import {
   UDP_LEN,
   UDP_OFF,
   UDP_OPEN_GRO,
+  UDP_OPEN_GROUP,
   UDP_OPEN_REUSE,
   UDP_PAYLOAD,
   UDP_PENDING,
@@ -67,6 +68,11 @@ export interface UdpPortOptions {
   readonly sendBytes?: number;
   /** SO_REUSEADDR. */
   readonly reuse?: boolean;
+  /**
+   * A bound socket to use instead of opening one (openUdpGroup): `address` and `port` must be its own, and it is left open, for
+   * it belongs to whoever opened it. Needs the C module.
+   */
+  readonly fd?: number;
   /** Path of a network namespace to open the socket in, "/run/netns/NAME". Needs the C module and CAP_SYS_ADMIN. */
   readonly netns?: string;
 }
@@ -159,12 +165,12 @@ export class UdpPort implements Port {
     const o = this.#options;
     const flags = (this.capabilities.train > 0 ? UDP_OPEN_GRO : 0) | (o.reuse ? UDP_OPEN_REUSE : 0);
     const rcv = o.receiveBytes ?? BUFFER_BYTES;
-    const fd = this.#native.udpOpen(o.address, o.port, flags, rcv, o.sendBytes ?? BUFFER_BYTES, o.netns);
+    const fd = o.fd ?? this.#native.udpOpen(o.address, o.port, flags, rcv, o.sendBytes ?? BUFFER_BYTES, o.netns);
     if (fd < 0) throw udpOpenError(this.name, getSystemErrorName(fd));
     try {
       this.#ready = new FdReadiness(this.#native, [fd]);
     } catch (e) {
-      this.#native.close(fd);
+      if (o.fd === undefined) this.#native.close(fd);
       throw e;
     }
     this.#fd = fd;
@@ -341,13 +347,52 @@ export class UdpPort implements Port {
     this.#memory = undefined;
     this.#ready?.close();
     this.#ready = undefined;
-    this.#native.close(this.#fd);
+    if (this.#options.fd === undefined) this.#native.close(this.#fd);
     this.#fd = -1;
   }
 }
 
 function udpName(o: UdpPortOptions): string {
   return o.address.includes(':') ? `udp:[${o.address}]:${o.port}` : `udp:${o.address}:${o.port}`;
+}
+
+/**
+ * Sockets of one address and port that share what arrives, for as many ports (`fd` of UdpPortOptions) in as many threads.
+ * `program` picks a socket for each datagram by its place in the array. Whoever opened them closes them; one that is closed
+ * before the others would let the last one take its place. Throws PortError; nothing is left open then.
+ */
+export function openUdpGroup(
+  options: Omit<UdpPortOptions, 'fd'>,
+  count: number,
+  program: Uint8Array,
+  native: Native | null = nativeModule ?? null,
+): { readonly fds: readonly number[]; readonly port: number } {
+  if (native === null)
+    throw new PortError('ENATIVE', 'sockets that share a port need the C module: run "npm run build"');
+  localAddress(options);
+  const flags = UDP_OPEN_GROUP | (options.train === false ? 0 : UDP_OPEN_GRO);
+  const rcv = options.receiveBytes ?? BUFFER_BYTES;
+  const snd = options.sendBytes ?? BUFFER_BYTES;
+  // A group lets in any later socket of the same user: that the port is nobody else's is asked without it.
+  const probe = native.udpOpen(options.address, options.port, 0, 0, 0, options.netns);
+  if (probe < 0) throw udpOpenError(udpName(options), getSystemErrorName(probe));
+  const port = native.udpPort(probe);
+  native.close(probe);
+  const fds: number[] = [];
+  try {
+    for (let i = 0; i < count; i++) {
+      const fd = native.udpOpen(options.address, port, flags, rcv, snd, options.netns);
+      if (fd < 0) throw udpOpenError(udpName(options), getSystemErrorName(fd));
+      fds.push(fd);
+      // With the first one, so that no datagram is ever steered by anything else.
+      const e = i === 0 ? native.udpSteer(fd, program) : 0;
+      if (e < 0) throw udpOpenError(udpName(options), getSystemErrorName(e));
+    }
+  } catch (e) {
+    for (const fd of fds) native.close(fd);
+    throw e;
+  }
+  return { fds, port };
 }
 
 /** The best UDP port that this machine has: the C module's, or Node's own (`native` null). Throws PortError for wrong options. */
