@@ -45,6 +45,15 @@ export interface DriverOptions {
   readonly wants?: Wants;
   /** Called when an interrupt asks for a `poll`. */
   readonly wake?: () => void;
+  /** The card asks to be woken. True: somebody else sees to it (the whole host was asleep); else the driver wakes the card. */
+  readonly onPme?: (reason: string) => boolean;
+}
+
+/** Bytes at an offset of the frame that wake the card; `mask`: which of them count, default all. */
+export interface WakePattern {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+  readonly mask?: readonly boolean[];
 }
 
 /** What the driver has while the card is running. */
@@ -71,6 +80,11 @@ export class Driver implements IfDriver {
   readonly #multicast = new Map<string, { readonly mac: Uint8Array; count: number }>();
   #allMulticast = false;
   #coalesce = { usecs: 0, frames: 0 };
+  #speed = R.SPEED_UNKNOWN;
+  #linkReason = -1;
+  #thermal: number = R.THERMAL_NORMAL;
+  /** Largest MTU for which the rings at hand were made. */
+  #ringMtu = 0;
 
   /** Probes the card; throws ProbeError when it cannot be used. The interface starts down. */
   constructor(o: DriverOptions) {
@@ -196,6 +210,39 @@ export class Driver implements IfDriver {
   setCable(plugged: boolean): void {
     this.#bar.write(R.REG.link_control, 4, plugged ? 0 : R.LINK_CABLE_OUT);
   }
+  /** Has the card negotiate its link anew. */
+  restartLink(): void {
+    const out = this.#bar.read(R.REG.link_control, 4) & R.LINK_CABLE_OUT;
+    this.#bar.write(R.REG.link_control, 4, out | R.LINK_RESTART);
+  }
+  /** Writes one of the card's settings (it keeps them without power). 0, or -EINVAL outside D0. */
+  setSetting(name: R.CardSetting, value: number): number {
+    if (this.#power !== 'D0') return -EINVAL;
+    this.#bar.write(R.REG[name], 4, value >>> 0);
+    return this.#bar.read(R.REG[name], 4) === value >>> 0 ? 0 : -EINVAL;
+  }
+  /** Loads the card's wake patterns, at most WAKE_PATTERNS of WAKE_PATTERN_BYTES; slots left over are emptied. 0 or -EINVAL. */
+  setWakePatterns(patterns: readonly WakePattern[]): number {
+    const fits = (p: WakePattern) =>
+      p.bytes.length > 0 && p.bytes.length <= R.WAKE_PATTERN_BYTES && p.offset >= 0 && p.offset <= 0xffff;
+    if (patterns.length > R.WAKE_PATTERNS || !patterns.every(fits)) return -EINVAL;
+    for (let slot = 0; slot < R.WAKE_PATTERNS; slot++) this.#writePattern(slot, patterns[slot]);
+    return 0;
+  }
+  #writePattern(slot: number, p: WakePattern | undefined): void {
+    const bytes = new Uint8Array(R.WAKE_PATTERN_BYTES);
+    const mask = new Uint32Array(2);
+    if (p !== undefined) {
+      bytes.set(p.bytes);
+      for (let i = 0; i < p.bytes.length; i++) if (p.mask?.[i] !== false) mask[i >>> 5]! |= 1 << (i & 31);
+    }
+    const dv = new DataView(bytes.buffer);
+    this.#bar.write(R.REG.pm_pattern_select, 4, slot);
+    this.#bar.write(R.REG.pm_pattern_control, 4, p === undefined ? 0 : p.offset | (p.bytes.length << 16));
+    for (let i = 0; i < 2; i++) this.#bar.write(R.REG.pm_pattern_mask + 4 * i, 4, mask[i]!);
+    for (let i = 0; i < R.WAKE_PATTERN_BYTES / 4; i++)
+      this.#bar.write(R.REG.pm_pattern_data + 4 * i, 4, dv.getUint32(4 * i, true));
+  }
   /** UDP ports that the card takes for SCTP (RFC 6951); at most four. */
   setSctpUdpPorts(ports: readonly number[]): void {
     for (let i = 0; i < 4; i++)
@@ -237,6 +284,7 @@ export class Driver implements IfDriver {
   #wakeUp(reason: string): number {
     if (this.#bar.read(R.REG.magic, 4) === 0xffffffff) return -ENXIO;
     const lostContext = this.#power === 'D3hot' || this.#power === 'D3cold';
+    if (this.#power === 'D3cold') this.#reportSelfTest();
     this.#bar.write(R.REG.pm_state, 4, 0);
     this.#bar.write(R.REG.pm_status, 4, R.PME_STATUS);
     this.#power = 'D0';
@@ -250,6 +298,13 @@ export class Driver implements IfDriver {
     return 0;
   }
 
+  /** A card that comes from D3cold has tested itself. */
+  #reportSelfTest(): void {
+    const code = this.#bar.read(R.REG.self_test, 4);
+    const reason = R.SELF_TEST_RESULTS[code] ?? `code ${code}`;
+    this.ifp.event({ kind: 'self-test', ifname: this.ifp.name, passed: code === 0, reason });
+  }
+
   // ---- rings
 
   /** Probes anew, sets up the rings and says DRIVER_OK; 0 or -errno. */
@@ -261,6 +316,8 @@ export class Driver implements IfDriver {
       throw e;
     }
     const { info } = this;
+    this.#ringMtu = info.mtu;
+    if (info.mtu !== this.ifp.mtu) this.ifp.event({ kind: 'mtu', ifname: this.ifp.name, mtu: info.mtu });
     const buffer = this.#pool.u8.buffer;
     const l = this.#layout;
     const eventIdx = R.hasFeature(info.features, R.F_RING_EVENT_IDX);
@@ -319,6 +376,7 @@ export class Driver implements IfDriver {
   /** Resets the card and sets it up again; frames in the rings are lost. 0 or -errno. */
   reset(reason: string): number {
     this.counters.resets++;
+    this.ifp.event({ kind: 'card-reset', ifname: this.ifp.name, reason });
     this.#setLink(false, reason);
     this.#stop();
     if ((this.ifp.flags & IFF_UP) === 0 || this.#power !== 'D0') return 0;
@@ -370,12 +428,15 @@ export class Driver implements IfDriver {
     if (isr === 0xffffffff) return;
     this.#bar.write(R.REG.interrupt_ack, 4, isr);
     if ((isr & R.ISR_PME) !== 0) {
-      this.ifp.event({ kind: 'wake', reason: `${this.ifp.name}: the card asks to be woken` });
-      this.setPower('D0', 'wake event');
+      const reason = `${this.ifp.name}: the card asks to be woken by ${this.#wakeReason()}`;
+      if (this.#o.onPme?.(reason) !== true) {
+        this.ifp.event({ kind: 'wake', reason });
+        this.setPower('D0', 'wake event');
+      }
     }
     if ((isr & R.ISR_CONFIG) !== 0 && this.#rings !== undefined) {
       if ((this.#bar.read(R.REG.status, 4) & R.STATUS_NEEDS_RESET) !== 0) this.reset('the card asked to be reset');
-      else this.#readLink();
+      else this.#readConfig();
     }
     if ((isr & R.ISR_QUEUE) !== 0 && this.#rings !== undefined) {
       this.#polling = true;
@@ -383,22 +444,69 @@ export class Driver implements IfDriver {
     }
   }
 
-  // ---- link
+  #wakeReason(): string {
+    const why = this.#bar.read(R.REG.pm_wake_reason, 4);
+    if ((why & R.WAKE_MAGIC) !== 0) return 'a magic packet';
+    if ((why & R.WAKE_PATTERN) !== 0) return `a frame that matches pattern ${why >>> 8}`;
+    return (why & R.WAKE_LINK) !== 0 ? 'a change of its link' : 'an event';
+  }
+
+  // ---- configuration changes (§5.1.4), the link among them
+
+  #readConfig(): void {
+    const { ifp } = this;
+    const state = this.#bar.read(R.REG.thermal_state, 4);
+    if (state !== this.#thermal) {
+      this.#thermal = state;
+      const celsius = (this.#bar.read(R.REG.thermal_sensor, 4) | 0) / 1000;
+      const rate = this.#bar.read(R.REG.thermal_rate, 4);
+      const reasons = ['it has cooled down', `it moves ${rate} frames a second at most`, 'its link is taken down'];
+      const reason = `${celsius} °C: ${reasons[state] ?? `state ${state}`}`;
+      ifp.event({ kind: 'thermal', ifname: ifp.name, state: R.THERMAL_STATES[state] ?? 'critical', celsius, reason });
+    }
+    const mtu = this.#bar.read(R.REG.mtu, 2);
+    if (mtu !== ifp.mtu && R.hasFeature(this.info.features, R.F_NET_MTU)) {
+      this.info = { ...this.info, mtu };
+      // Buffers of the rings are as long as they had to be when they were made; `reset` reports the MTU as well.
+      if (mtu > this.#ringMtu) this.reset(`the MTU has become ${mtu}`);
+      else ifp.event({ kind: 'mtu', ifname: ifp.name, mtu });
+    }
+    this.#readLink();
+  }
 
   #readLink(): void {
     const up =
       (this.#bar.read(R.REG.net_status, 2) & R.NET_S_LINK_UP) !== 0 ||
       !R.hasFeature(this.info.features, R.F_NET_STATUS);
     const code = this.#bar.read(R.REG.link_reason, 4);
-    this.#setLink(up && this.#rings !== undefined, R.LINK_REASONS[code] ?? `code ${code}`);
+    const speed = up ? this.#bar.read(R.REG.speed, 4) : R.SPEED_UNKNOWN;
+    const known = speed !== R.SPEED_UNKNOWN;
+    const reason = R.LINK_REASONS[code] ?? `code ${code}`;
+    const { ifp } = this;
+    const { link } = ifp;
+    if (code === R.LINK_REMOVED && code !== this.#linkReason)
+      ifp.event({ kind: 'port-removed', ifname: ifp.name, reason });
+    if (!up && !link && this.#linkReason >= 0 && code !== this.#linkReason && code !== R.LINK_REMOVED)
+      ifp.event({ kind: 'link-reason', ifname: ifp.name, reason });
+    const before = this.#speed;
+    this.#speed = speed;
+    this.#linkReason = code;
+    const text = known ? `${reason}, ${speed} Mb/s full duplex` : reason;
+    this.#setLink(up && this.#rings !== undefined, text, known ? speed : undefined);
+    if (link && ifp.link && speed !== before && known)
+      ifp.event({ kind: 'link-speed', ifname: ifp.name, speed, reason: this.#was(before) });
   }
-  #setLink(up: boolean, reason: string): void {
+  #was(speed: number): string {
+    return speed === R.SPEED_UNKNOWN ? 'the speed was not known before' : `it was ${speed} Mb/s before`;
+  }
+  #setLink(up: boolean, reason: string, speed?: number): void {
     const { ifp } = this;
     if (up === ifp.link) return;
     ifp.link = up;
     ifp.flags = up ? ifp.flags | IFF_RUNNING : ifp.flags & ~IFF_RUNNING;
     ifp.counters.link_changes++;
-    ifp.event({ kind: up ? 'link-on' : 'link-off', ifname: ifp.name, reason });
+    const event = { kind: up ? 'link-on' : 'link-off', ifname: ifp.name, reason } as const;
+    ifp.event(speed === undefined ? event : { ...event, speed });
   }
 
   // ---- control

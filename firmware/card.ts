@@ -73,7 +73,9 @@ export class Card {
   readonly isIp: boolean;
   /** The port throws IP and UDP headers away (RFC 6951 over a socket): their checksums need no filling. */
   readonly isUdp: boolean;
-  readonly mtu: number;
+  /** Largest IP packet now; never more than `mtuMax`, for which the scratch memory was laid out. */
+  mtu: number;
+  readonly mtuMax: number;
   /** Factory address and the one in use. */
   readonly factoryMac: Uint8Array;
   readonly mac: Uint8Array;
@@ -99,7 +101,7 @@ export class Card {
       );
     this.isIp = port.capabilities.carries !== 'ethernet';
     this.isUdp = port.capabilities.carries === 'udp';
-    this.mtu = port.capabilities.mtu;
+    this.mtu = this.mtuMax = port.capabilities.mtu;
     this.factoryMac = mac.slice();
     this.mac = mac.slice();
     this.engine = new OffloadEngine(memory, BATCH);

@@ -24,12 +24,14 @@ import { BATCH, Card, TRAIN_BYTES, TRAIN_SEGMENTS } from './card.js';
 import { ControlQueue } from './control.js';
 import { Drain } from './drain.js';
 import { acceptable, offeredFeatures } from './features.js';
-import { Link, linkReason } from './link.js';
+import { Link, type LinkState, linkReason } from './link.js';
 import { type CoalescingTimer, Moderation } from './moderation.js';
 import { POWER_STATES, type PowerState, powerTransition } from './power.js';
 import { RxPipeline } from './rx.js';
 import type { CardCounters } from './statistics.js';
+import { Throttle, thermalState } from './thermal.js';
 import { TxPipeline } from './tx.js';
+import { WakePatterns } from './wake.js';
 
 export const QUEUE_SIZE = 1024;
 export const CTRL_QUEUE_SIZE = 64;
@@ -49,6 +51,8 @@ export interface FirmwareOptions {
   readonly wake?: () => void;
   /** Address that the driver gives to the region's first byte. */
   readonly addressBase?: number;
+  /** Told when the host's addresses on the port's own interface have changed. */
+  readonly onHostAddresses?: (added: readonly string[], removed: readonly string[]) => void;
   /** Units of the self test, for a test of the test. */
   readonly selfTestUnits?: SelfTestUnits;
 }
@@ -68,6 +72,12 @@ export class Firmware {
   readonly #ctrl: ControlQueue;
   readonly #drain: Drain;
   readonly #link: Link;
+  readonly #patterns = new WakePatterns();
+  /** The settings as they were last accepted: kept without power. */
+  readonly #nvram = new Map<R.CardSetting, number>();
+  readonly #txThrottle = new Throttle();
+  readonly #rxThrottle = new Throttle();
+  readonly #onHostAddresses: FirmwareOptions['onHostAddresses'];
   readonly #rxModeration: Moderation;
   readonly #txModeration: Moderation;
   readonly #wake: () => void;
@@ -84,6 +94,10 @@ export class Firmware {
   #carrier = false;
   #carrierSeen = false; // when the card fell asleep, or since
   #cableOut = false;
+  #sensor = 40_000; // m°C
+  #thermal: number = R.THERMAL_NORMAL;
+  #portNews = false; // capabilities, addresses or presence of the port's interface have changed
+  #hostAddresses: readonly string[] = [];
   #more = false;
 
   /** A card without power: call `powerOn`. */
@@ -103,8 +117,10 @@ export class Firmware {
     this.#ctrl = new ControlQueue(this.card, this.#ctrlq, {
       coalesce: (q, usecs, frames) => this.#coalesce(q, usecs, frames),
     });
-    this.#drain = new Drain(this.card);
-    this.#link = new Link(() => this.#linkChanged());
+    this.#drain = new Drain(this.card, this.#patterns);
+    this.#link = new Link(state => this.#linkChanged(state));
+    this.#onHostAddresses = o.onHostAddresses;
+    for (const name of R.CARD_SETTINGS) this.#nvram.set(name, this.#regs.get(name));
     this.#rxModeration = new Moderation(o.newTimer?.(), this.#wake);
     this.#txModeration = new Moderation(o.newTimer?.(), this.#wake);
     this.#offered = offeredFeatures(this.card);
@@ -119,6 +135,10 @@ export class Firmware {
     regs.powered = false;
     regs.onWrite = (name, value, index) => this.#onWrite(name, value, index);
     this.port.onCarrier = () => this.#wake();
+    this.port.onChange = () => {
+      this.#portNews = true;
+      this.#wake();
+    };
   }
 
   get counters(): CardCounters {
@@ -149,7 +169,9 @@ export class Firmware {
     if (!this.#opened) {
       this.port.open(this.card.memory);
       this.#opened = true;
+      this.#hostAddresses = this.port.hostAddresses ?? [];
     }
+    this.card.mtu = this.#portMtu();
     this.#boot();
     this.#setPower('D0');
     this.#wake();
@@ -171,10 +193,24 @@ export class Firmware {
     this.#updateLink();
   }
 
+  /** What the temperature sensor measures, °C. */
+  get temperature(): number {
+    return this.#sensor / 1000;
+  }
+  /** Heats or cools the card, as the register thermal_sensor does. */
+  setTemperature(celsius: number): void {
+    this.#heat(Math.round(celsius * 1000));
+  }
+  /** A setting by name, as it is kept. */
+  setting(name: R.CardSetting): number {
+    return this.#nvram.get(name)!;
+  }
+
   /** Closes the port. The card is of no use after it. */
   close(): void {
     this.powerOff();
     this.port.onCarrier = undefined;
+    this.port.onChange = undefined;
     this.port.close();
   }
 
@@ -183,12 +219,15 @@ export class Firmware {
    * that nothing happens before `deadline()`, a doorbell, or the port's wake.
    */
   step(now: number, budget = 1024): number {
+    if (this.#portNews) this.#portChanged();
     if (this.port.carrier !== this.#carrier) this.#updateLink();
+    if (this.#link.deadline() <= now) this.#advanceLink(now);
     if (this.#power !== 'D0' || (this.#status & (R.STATUS_DRIVER_OK | R.STATUS_NEEDS_RESET)) !== R.STATUS_DRIVER_OK) {
       this.#more = false;
       return this.#idle(now, budget);
     }
     let work = this.#ctrlq.available ? this.#ctrl.step() : 0;
+    if (this.#thermal === R.THERMAL_THROTTLED) return work + this.#throttledStep(now, budget);
     const sent = this.#tx.holding || this.#txq.available ? this.#tx.step(now, budget) : 0;
     const got =
       this.card.linkUp && this.#rxq.ready ? this.#rx.step(now, budget) : this.#drain.step(now, budget, 'rx_link_down');
@@ -203,15 +242,46 @@ export class Firmware {
     return work;
   }
 
+  /** The same while it is throttled: so many frames a second each way, the rest waits in the rings and in the port. */
+  #throttledStep(now: number, budget: number): number {
+    const mayTx = this.#txThrottle.allow(now, budget);
+    const mayRx = this.#rxThrottle.allow(now, budget);
+    const waiting = this.#tx.holding || this.#txq.available;
+    if ((mayTx === 0 && waiting) || mayRx === 0) this.card.counters.throttled++;
+    const sent = mayTx > 0 && waiting ? this.#tx.step(now, mayTx) : 0;
+    let got = 0;
+    if (!this.card.linkUp || !this.#rxq.ready) got = this.#drain.step(now, budget, 'rx_link_down');
+    else if (mayRx > 0) this.#rxThrottle.used((got = this.#rx.step(now, mayRx)));
+    this.#txThrottle.used(sent);
+    this.#signal(now);
+    this.#checkQueues();
+    const rest = this.#txq.armDoorbell() && !this.#tx.blocked;
+    this.#ctrlq.armDoorbell();
+    this.#rxq.armDoorbell();
+    this.#txWaits = (rest || this.#tx.holding) && this.#txThrottle.spent;
+    this.#more = (rest && !this.#txThrottle.spent) || (got > 0 && got >= mayRx && !this.#rxThrottle.spent);
+    return sent + got;
+  }
+  #txWaits = false;
+
   /** Time at which `step` has work although nothing arrives; 0 = now, Infinity = never. */
   deadline(): number {
-    if (this.#more) return 0;
-    return Math.min(this.port.deadline(), this.#rxModeration.deadline, this.#txModeration.deadline);
+    if (this.#more || this.#portNews) return 0;
+    const at = Math.min(this.port.deadline(), this.#rxModeration.deadline, this.#txModeration.deadline);
+    const link = Math.min(at, this.#link.deadline());
+    if (this.#thermal !== R.THERMAL_THROTTLED) return link;
+    const tx = this.#txWaits ? this.#txThrottle.deadline : Number.POSITIVE_INFINITY;
+    return Math.min(link, tx, this.#rxThrottle.spent ? this.#rxThrottle.deadline : Number.POSITIVE_INFINITY);
+  }
+
+  /** True while an overheated card does not listen to its port: `deadline` alone says when the next step is. */
+  get holdsBack(): boolean {
+    return this.#thermal === R.THERMAL_THROTTLED && this.#rxThrottle.spent;
   }
 
   /** Arms the port: `wake` is called once when `step` may have work. */
   arm(wake: () => void): void {
-    if (this.#opened) this.port.arm(wake);
+    if (this.#opened && !this.holdsBack) this.port.arm(wake);
   }
   disarm(): void {
     if (this.#opened) this.port.disarm();
@@ -266,16 +336,101 @@ export class Firmware {
       cableOut: this.#cableOut,
       d0: this.#power === 'D0',
       booted: this.#booted,
+      selfTestFailed: this.#power !== 'D3cold' && this.#regs.get('self_test') !== 0,
+      removed: this.port.removed === true,
+      overheated: this.#thermal === R.THERMAL_CRITICAL,
+      mediumSpeed: this.port.capabilities.speed,
     });
+    if (this.#link.deadline() <= 0) this.#wake();
   }
-  #linkChanged(): void {
-    const up = this.#link.up;
-    this.#regs.set('link_reason', linkReason(this.#link.state));
+  #advanceLink(now: number): void {
+    this.#link.advance(now);
+    this.#regs.set('flap_figure', this.#link.figure(now));
+  }
+  #linkChanged(state: LinkState): void {
+    const up = state.kind === 'up';
+    this.#regs.set('link_reason', linkReason(state));
+    this.#regs.set('speed', up ? state.speed : R.SPEED_UNKNOWN);
     this.#regs.set('net_status', up ? R.NET_S_LINK_UP : 0);
     if (up !== this.card.linkUp) this.card.counters.link_changes++;
     this.card.linkUp = up;
     this.#configChanged();
     this.#wake();
+  }
+
+  // ---- what happens to the port's interface
+
+  #portMtu(): number {
+    return Math.min(this.card.mtuMax, this.port.capabilities.mtu);
+  }
+  #portChanged(): void {
+    this.#portNews = false;
+    const mtu = this.#portMtu();
+    this.#regs.set('link_medium_speed', this.port.capabilities.speed ?? R.SPEED_UNKNOWN);
+    if (mtu !== this.card.mtu) {
+      this.card.mtu = mtu;
+      this.#regs.set('mtu', mtu);
+      this.#configChanged();
+    }
+    this.#updateLink();
+    const was = this.#hostAddresses;
+    const is = this.port.hostAddresses ?? [];
+    if (was === is) return;
+    this.#hostAddresses = is;
+    const added = is.filter(a => !was.includes(a));
+    const gone = was.filter(a => !is.includes(a));
+    if (added.length + gone.length > 0) this.#onHostAddresses?.(added, gone);
+  }
+
+  // ---- temperature
+
+  #heat(milli: number): void {
+    this.#sensor = milli;
+    this.#regs.set('thermal_sensor', milli);
+    this.#judgeHeat();
+  }
+  #judgeHeat(): void {
+    const signed = (name: R.CardSetting) => this.setting(name) | 0;
+    const next = thermalState(this.#thermal, this.#sensor, {
+      throttle: signed('thermal_throttle'),
+      critical: signed('thermal_critical'),
+      hysteresis: signed('thermal_hysteresis'),
+    });
+    const rate = next === R.THERMAL_THROTTLED ? Math.max(1, this.setting('thermal_rate')) : 0;
+    if (next === this.#thermal) return;
+    this.#thermal = next;
+    this.#txThrottle.set(rate);
+    this.#rxThrottle.set(rate);
+    this.#txWaits = false;
+    this.#regs.set('thermal_state', next);
+    this.#configChanged();
+    this.#updateLink();
+    this.#wake();
+  }
+
+  // ---- settings
+
+  /** Takes the settings into the machines that follow them. */
+  #applySettings(): void {
+    const link = this.#link.settings;
+    link.advertise = this.setting('link_advertise');
+    link.autonegUsecs = this.setting('link_autoneg_usecs');
+    link.flapPenalty = this.setting('flap_penalty');
+    link.flapSuppress = this.setting('flap_suppress');
+    link.flapReuse = this.setting('flap_reuse');
+    link.flapHalfLifeMs = this.setting('flap_half_life_ms');
+    link.flapMaxMs = this.setting('flap_max_ms');
+    if (this.#thermal === R.THERMAL_THROTTLED) {
+      this.#txThrottle.set(Math.max(1, this.setting('thermal_rate')));
+      this.#rxThrottle.set(Math.max(1, this.setting('thermal_rate')));
+    }
+    this.#judgeHeat();
+  }
+  #showSettings(): void {
+    for (const [name, value] of this.#nvram) this.#regs.set(name, value);
+    this.#regs.set('thermal_sensor', this.#sensor);
+    this.#regs.set('thermal_state', this.#thermal);
+    this.#regs.set('link_medium_speed', this.port.capabilities.speed ?? R.SPEED_UNKNOWN);
   }
 
   // ---- power
@@ -305,16 +460,20 @@ export class Firmware {
     if (!this.#opened) return 0;
     if (this.#power === 'D3cold' || this.#power === 'D0') return this.#drain.step(now, budget, 'rx_disabled');
     const wakes = this.#regs.get('pm_wake');
-    const n = this.#drain.step(now, budget, 'rx_asleep', (wakes & R.WAKE_MAGIC) !== 0);
+    const drain = this.#drain;
+    const n = drain.step(now, budget, 'rx_asleep', wakes);
     const carrierBack = this.#carrierSeen !== this.port.carrier && (wakes & R.WAKE_LINK) !== 0;
     this.#carrierSeen = this.port.carrier;
-    if (this.#drain.magic || carrierBack) this.#signalWake();
-    this.#drain.magic = false;
+    if (drain.woke === R.WAKE_PATTERN) this.#signalWake(R.WAKE_PATTERN | (drain.slot << 8));
+    else if (drain.woke !== 0) this.#signalWake(drain.woke);
+    else if (carrierBack) this.#signalWake(R.WAKE_LINK);
+    drain.woke = 0;
     return n;
   }
   /** PME_Status is set and the line raised, once until the driver has cleared it. */
-  #signalWake(): void {
+  #signalWake(why: number): void {
     if ((this.#regs.get('pm_status') & R.PME_STATUS) !== 0) return;
+    this.#regs.set('pm_wake_reason', why);
     this.#regs.set('pm_status', R.PME_STATUS);
     this.card.counters.wakes++;
     this.#raise(R.ISR_PME);
@@ -326,6 +485,9 @@ export class Firmware {
     const regs = this.#regs;
     regs.powered = true;
     regs.reset();
+    this.#patterns.clear();
+    this.#showSettings();
+    this.#applySettings();
     const code = selfTest(this.card, this.#units);
     this.#reset();
     regs.set('self_test', code);
@@ -392,6 +554,7 @@ export class Firmware {
     if (this.#power !== 'D0' && !name.startsWith('pm_')) {
       this.#regs.set('status', this.#status);
       this.#regs.set('link_control', this.#cableOut ? R.LINK_CABLE_OUT : 0);
+      this.#showSettings();
       return;
     }
     switch (name) {
@@ -430,11 +593,27 @@ export class Firmware {
         break;
       case 'link_control':
         this.setCable((value & R.LINK_CABLE_OUT) === 0);
+        if ((value & R.LINK_RESTART) !== 0) this.#link.restart();
+        if (this.#link.deadline() <= 0) this.#wake();
+        break;
+      case 'thermal_sensor':
+        this.#heat(value | 0);
+        break;
+      case 'pm_pattern_select':
+        this.#patterns.show(this.#regs);
+        break;
+      case 'pm_pattern_control':
+      case 'pm_pattern_mask':
+      case 'pm_pattern_data':
+        this.#patterns.store(this.#regs);
         break;
       case 'sctp_udp_port':
         this.card.udpPorts[index] = value & 0xffff;
         break;
       default:
+        if (!this.#nvram.has(name as R.CardSetting)) break;
+        this.#nvram.set(name as R.CardSetting, value);
+        this.#applySettings();
         break;
     }
   }

@@ -53,6 +53,7 @@ export const cardCounters = () => ({
   link_changes: 0,
   power_changes: 0,
   wakes: 0,
+  throttled: 0,
 });
 
 export type CardCounters = ReturnType<typeof cardCounters>;
@@ -107,6 +108,7 @@ const meanings: Readonly<Record<CounterName, string>> = {
   link_changes: 'link went up or down',
   power_changes: 'changes of power state',
   wakes: 'wake events signalled',
+  throttled: 'steps in which an overheated card had used up what it may move',
 };
 /** The counters and what they mean. */
 export const CARD_COUNTERS = Object.entries(meanings) as readonly (readonly [CounterName, string])[];
