@@ -246,7 +246,12 @@ describe('Icmp6', () => {
       { ...common, kind: 'protocol-unreachable', payload: pattern(12) },
     ]);
     assert.equal(x.s.routes.pmtu(ip(PEER6)), 1400);
-    x.inject(from6(2, 0, 500, ipv6(US6, PEER6, 132, pattern(40))));
+    // RFC 8201 section 4: less than 1280 is not believed, nor told to anybody.
+    for (const mtu of [0, 500, 1279]) x.inject(from6(2, 0, mtu, ipv6(US6, PEER6, 132, pattern(40))));
+    assert.equal(x.told.length, 4);
+    assert.equal(x.s.icmp6.counters.errors_malformed, 3);
+    assert.equal(x.s.routes.pmtu(ip(PEER6)), 1400);
+    x.inject(from6(2, 0, 1280, ipv6(US6, PEER6, 132, pattern(40))));
     assert.equal(x.s.routes.pmtu(ip(PEER6)), 1280);
     assert.equal(x.net.leaked(), 0);
   });

@@ -34,7 +34,9 @@ export const ND_FIRST = 133; // router solicitation
 export const ND_LAST = 137; // redirect
 export const ICMP6_UNREACH_PORT = 4;
 const ICMP6_HDR_LEN = 8;
-const QUOTE = 1280 - IP6_HDR_LEN - ICMP6_HDR_LEN;
+/** Smallest MTU of a link (RFC 8200 §5). */
+const IPV6_MMTU = 1280;
+const QUOTE = IPV6_MMTU - IP6_HDR_LEN - ICMP6_HDR_LEN;
 
 export const ICMP6_SYSCTLS: readonly SysctlRow[] = [
   {
@@ -197,7 +199,9 @@ export class Icmp6 {
     }
     if (n < skip + 8) return this.#drop(m, 'errors_malformed');
     const mtu = kind === 'too-big' ? dv.getUint32(at + 4) : 0;
-    if (kind === 'too-big') this.#stack.routes.learnPmtu(dst, Math.max(mtu, 1280));
+    // RFC 8201 §4: what reports less than every IPv6 link can carry MUST be discarded.
+    if (kind === 'too-big' && mtu < IPV6_MMTU) return this.#drop(m, 'errors_malformed');
+    if (kind === 'too-big') this.#stack.routes.learnPmtu(dst, mtu);
     if (notify(this.#stack, kind, src, dst, next, mtu, inner + skip, n - skip)) c.errors_delivered++;
     pool.freem(m);
   }

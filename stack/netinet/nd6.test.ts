@@ -134,24 +134,53 @@ describe('Nd6', () => {
     assert.equal(s.nd6.table.lookup(t.ifp, ip(PEER))!.state, 'reachable');
     assert.equal(net.leaked(), 0);
   });
-  it('asks again, saying where we are, as soon as the address has stood the test', () => {
+  it('does not ask from an address on probation, but as soon as that has stood the test (RFC 4429 section 3.2)', () => {
     const { net, s, t } = setUp();
     t.take();
     net.run(0.5e9);
     s.interfaces.output(t.ifp, s.pool.fromBytes(pattern(40)), 0x86dd, ip(PEER));
-    const node = 'ff02::1:ff00:2';
-    const group = [0x33, 0x33, 0xff, 0, 0, 2];
-    const without = icmp6(US, node, 135, 0, 0, addr(PEER));
-    assert.deepEqual(t.take(), [ether(0x86dd, ipv6(US, node, 58, without, 255), group, MAC_US)]);
+    assert.deepEqual(t.take(), []);
+    assert.equal(s.nd6.counters.no_source, 1);
     net.run(0.5e9 + 1e6);
+    const node = 'ff02::1:ff00:2';
     const na = icmp6(US, 'ff02::1', 136, 0, O, concat(addr(US), [2, 1], MAC_US));
-    const saying = icmp6(US, node, 135, 0, 0, concat(addr(PEER), [1, 1], MAC_US));
+    const ns = icmp6(US, node, 135, 0, 0, concat(addr(PEER), [1, 1], MAC_US));
     assert.deepEqual(
       t.take().map(f => f.slice(14)),
-      [ipv6(US, 'ff02::1', 58, na, 255), ipv6(US, node, 58, saying, 255)],
+      [ipv6(US, 'ff02::1', 58, na, 255), ipv6(US, node, 58, ns, 255)],
     );
     t.inject(advert(S | O));
     assert.deepEqual(t.take(), [ether(0x86dd, pattern(40), MAC_PEER, MAC_US)]);
+    assert.equal(net.leaked(), 0);
+  });
+  it('asks from another address while the one in the subnet is on probation', () => {
+    const { net, s, t } = setUp();
+    net.run(2e9);
+    s.interfaces.addAddress(t.ifp, ip('2001:db8:1::1'), 64);
+    t.take();
+    s.interfaces.output(t.ifp, s.pool.fromBytes(pattern(40)), 0x86dd, ip('2001:db8:1::2'));
+    const node = 'ff02::1:ff00:2';
+    const ns = icmp6(US, node, 135, 0, 0, concat(addr('2001:db8:1::2'), [1, 1], MAC_US));
+    assert.deepEqual(
+      t.take().map(f => f.slice(14)),
+      [ipv6(US, node, 58, ns, 255)],
+    );
+  });
+  it('holds what waits for a long probation, and asks three times after it', () => {
+    const { net, s, t } = setUp();
+    net.run(2e9);
+    s.interfaces.removeAddress(t.ifp, ip(US));
+    s.sysctl.set('net.inet6.nd6.dad_count', 8);
+    s.interfaces.addAddress(t.ifp, ip(US), 64);
+    s.interfaces.output(t.ifp, s.pool.fromBytes(pattern(40)), 0x86dd, ip(PEER));
+    net.run(7.5e9);
+    assert.equal(s.nd6.table.lookup(t.ifp, ip(PEER))!.state, 'incomplete');
+    t.take();
+    net.run(2.2e9);
+    assert.equal(t.take().filter(f => f[54] === 135).length, 2);
+    t.inject(advert(S | O));
+    assert.deepEqual(t.take(), [ether(0x86dd, pattern(40), MAC_PEER, MAC_US)]);
+    net.run(1e9);
     assert.equal(net.leaked(), 0);
   });
   it('drops what RFC 4861 section 7.1 says', () => {

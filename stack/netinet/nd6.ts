@@ -19,7 +19,6 @@ import { multicastMac, readMac, writeMac } from '../net/ethernet.js';
 import { IFF_LOOPBACK, IFF_NOARP, type Ifnet } from '../net/ifnet.js';
 import { type LlEntry, LlTable } from '../net/lltable.js';
 import type { Stack } from '../stack.js';
-import { sourceFor } from './arp.js';
 import { InAddr, IPPROTO_ICMPV6 } from './in.js';
 import { finish, sumPseudo, sumRange } from './in_cksum.js';
 
@@ -194,15 +193,26 @@ export class Nd6 {
     if (this.#send(ifp, ND_NEIGHBOR_ADVERT, flags, target, target, dst, ND_OPT_TARGET)) this.counters.adverts_sent++;
   }
   #solicitEntry(e: LlEntry, unicast: boolean): void {
-    const source = sourceFor(e.ifp, e.addr);
+    const source = this.#settledSource(e.ifp, e.addr);
     if (source === undefined) {
+      // RFC 4429 §3.2: an optimistic address MUST NOT be the source of a solicitation. What is to be sent waits until it
+      // has stood the test (askAgain); that this question was not asked does not count.
+      e.asked = 0;
       this.counters.no_source++;
       return;
     }
     const dst = unicast ? e.addr : this.#solicitedNode(e.addr);
-    // RFC 4429 §3.2: no link address of ours as long as it may turn out to be somebody else's IP address.
-    const option = this.#isTentative(e.ifp, source) ? 0 : ND_OPT_SOURCE;
-    if (this.#send(e.ifp, ND_NEIGHBOR_SOLICIT, 0, e.addr, source, dst, option)) this.counters.solicits_sent++;
+    if (this.#send(e.ifp, ND_NEIGHBOR_SOLICIT, 0, e.addr, source, dst, ND_OPT_SOURCE)) this.counters.solicits_sent++;
+  }
+  /** Our address to ask a neighbour from: one in its subnet, else any; never one on probation. */
+  #settledSource(ifp: Ifnet, neighbour: InAddr): InAddr | undefined {
+    let other: InAddr | undefined;
+    for (const { addr, prefix } of ifp.addresses) {
+      if (addr.family !== 6 || this.#isTentative(ifp, addr)) continue;
+      if (neighbour.inPrefix(addr, prefix)) return addr;
+      other ??= addr;
+    }
+    return other;
   }
 
   #send(ifp: Ifnet, type: number, flags: number, target: InAddr, src: InAddr, dst: InAddr, option: number): boolean {
@@ -266,7 +276,7 @@ export class Nd6 {
       this.#settle(t.ifp, t.addr);
       // Nobody objected: now the others may learn where it is.
       this.#advert(t.ifp, t.addr, ALL_NODES, NA_OVERRIDE);
-      // Linux does not answer a solicitation that does not say where we are, and so leaves our first ones unanswered.
+      // What waited for an address that may ask is asked for now (RFC 4429 §3.2).
       this.table.askAgain(t.ifp);
       return;
     }
