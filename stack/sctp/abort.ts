@@ -96,6 +96,9 @@ export function endAssociation(
   else s.stats.sctps_aborted++;
   if (a.established && s.stats.sctps_currestab > 0) s.stats.sctps_currestab--;
   failQueued(s, a, causeCode);
+  // All that has come of it goes before the news of its end, also what waited for the end of another's message.
+  endPartialDelivery(s, a);
+  s.receiver.release(a);
   s.notify(ep, assocChange(a, state, why, errno, causeName, causeCode, abort));
   const event = state === 'shutdown-comp' ? 'closed' : state === 'comm-lost' ? 'lost' : 'connect-failed';
   s.report(a, event, why, { peer: a.primary.addr.toString(), errno: errno === 0 ? '' : errnoName(errno) });
@@ -136,10 +139,8 @@ export function endPartialDelivery(s: Sctp, a: Association): void {
 /** Frees what an association holds and takes it out of all tables. */
 function dispose(s: Sctp, a: Association): void {
   const w = s.stack.callouts;
-  for (const t of [a.t1, a.t2, a.guard, a.sackTimer, a.autocloseTimer]) w.stop(t);
-  for (const p of a.paths) for (const t of [p.t3, p.hb, p.pmtuRaise]) w.stop(t);
-  endPartialDelivery(s, a);
-  s.receiver.release(a); // whole messages that waited for another's end are still the user's
+  a.stopTimers(w);
+  for (const p of a.paths) p.stopTimers(w);
   s.receiver.clear(a);
   s.removeAssociation(a);
   a.state = 'CLOSED';

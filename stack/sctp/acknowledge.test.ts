@@ -136,6 +136,17 @@ describe('fast retransmit', () => {
     for (const to of [20, 21, 22]) p.sack(-1, [[1, to]]);
     assert.equal(p.tsns()[0], 0);
   });
+  test('to the letter it waits for T3: fast_retransmit_again=0 (rule 5)', () => {
+    const p = new Puppet({ tunables: { ...wide.tunables, initial_cwnd: 40, fast_retransmit_again: 0 } });
+    p.send(1000, 20).take();
+    for (const to of [1, 2, 3]) p.sack(-1, [[1, to]]);
+    assert.deepEqual(p.tsns(), [0]);
+    p.send(1000, 5).take();
+    for (const to of [20, 21, 22, 23]) p.sack(-1, [[1, to]]);
+    assert.deepEqual(p.tsns(), []);
+    p.run(1.1e9);
+    assert.equal(p.tsns()[0], 0);
+  });
 });
 
 test('gap blocks taken back return to flight and time out', () => {

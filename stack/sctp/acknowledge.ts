@@ -101,7 +101,9 @@ function beginAck(a: Association): void {
     p.netAckOnce = 0;
     p.earliestAcked = false;
     p.flightBefore = p.flight;
+    if (!a.sacked) p.windowFull = p.flight >= p.cwnd;
   }
+  a.sacked = true;
 }
 
 /** What the acknowledgement means for each path: it lives, its RTO and its window follow. */
@@ -114,6 +116,8 @@ function creditPaths(s: Sctp, a: Association, cum: number, advanced: boolean): v
     if (p.netAck > 0) {
       if (p.netAckOnce > 0) undoBackOff(p);
       pathAlive(s, p);
+      // Where trains are sent and acknowledged as one, the burst limit is what SACKs of every second packet would have given.
+      if (p.trains) a.burst += Math.floor(p.netAck / (2 * p.mtu));
       a.cc.afterSack(a, p, advanced, s.tunables);
     }
     if (idle) p.partialBytesAcked = 0; // §7.2.2
@@ -243,6 +247,7 @@ function revoke(s: Sctp, a: Association, m: number): void {
  */
 function countMissing(s: Sctp, a: Association, cum: number, newest: number, recovering: number): boolean {
   const chunks = s.chunks;
+  const again = s.tunables.fast_retransmit_again;
   const end = tsnGt(recovering, newest) ? recovering : newest;
   let hit = false;
   for (let t = (cum + 1) | 0; tsnLt(t, end); t = (t + 1) | 0) {
@@ -251,6 +256,7 @@ function countMissing(s: Sctp, a: Association, cum: number, newest: number, reco
     const p = a.paths[chunks.path[m]!]!;
     const limit = p.inFastRecovery ? end : newest;
     if (!tsnLt(t, limit)) continue;
+    if (chunks.fast[m] === 1 && again === 0) continue; // §7.2.4 rule 5
     // Sent again since: only chunks sent after the retransmission tell anything about it.
     if (chunks.sends[m]! > 1 && tsnLt(limit, chunks.mark[m]!)) continue;
     if (++chunks.missing[m]! < 3) continue;

@@ -3,7 +3,7 @@
  * Only state and what keeps it consistent lives here; procedures are in files of their own.
  */
 
-import { Callout } from '../kern/callout.js';
+import { Callout, type CalloutWheel } from '../kern/callout.js';
 import type { Mbuf } from '../kern/mbuf.js';
 import type { SendInfo } from '../kern/socket.js';
 import type { InAddr } from '../netinet/in.js';
@@ -52,14 +52,40 @@ export class InStream {
   heldCount = 0;
 }
 
-/** Timers of an association, each a procedure in timers.ts. */
+/** Timers of an association and its paths, one table for a stack: each a procedure in timers.ts or paths.ts. */
 export interface AssocTimers {
-  t1(a: Association): void;
-  t2(a: Association): void;
-  guard(a: Association): void;
-  sack(a: Association): void;
-  autoclose(a: Association): void;
+  readonly t1: (a: Association) => void;
+  readonly t2: (a: Association) => void;
+  readonly guard: (a: Association) => void;
+  readonly sack: (a: Association) => void;
+  readonly autoclose: (a: Association) => void;
+  readonly t3: (p: Path) => void;
+  readonly hb: (p: Path) => void;
+  readonly pmtuRaise: (p: Path) => void;
 }
+
+/** Time-outs that an association has had (SCTP_TIMEOUTS). */
+export interface TimeoutCounts {
+  init: number;
+  data: number;
+  sack: number;
+  shutdown: number;
+  heartbeat: number;
+  cookie: number;
+  shutdownAck: number;
+}
+
+// What an association begins with instead of empty tables of its own: nothing is ever put into these.
+const NO_MAP = new Uint8Array(0);
+const NO_RING = new Int32Array(0);
+const NO_STREAMS: undefined[] = [];
+const NO_PATHS: readonly Path[] = Object.freeze([]);
+const NO_ADDRESSES: readonly InAddr[] = Object.freeze([]);
+/** Sizes that tables begin with, powers of two. */
+const MIN_RING = 16;
+const MIN_MAP = 64;
+const MIN_FRAGMENTS = 64;
+const MIN_STREAMS = 4;
 
 /** Most control chunks that may wait; a peer cannot make us queue more. */
 export const CONTROL_LIMIT = 64;
@@ -107,14 +133,14 @@ export class Association {
   maxInStreams: number;
 
   // The user's.
-  readonly subscribed: Set<EventName>;
-  readonly defaultSend: SendInfo;
+  /** Shared with the endpoint and other associations until it is changed: never written, but replaced. */
+  subscribed: ReadonlySet<EventName>;
+  defaultSend: Readonly<SendInfo>;
   context: number;
-  /** Time-outs so far (SCTP_TIMEOUTS). */
-  readonly timeouts = { init: 0, data: 0, sack: 0, shutdown: 0, heartbeat: 0, cookie: 0, shutdownAck: 0 };
+  #timeouts: TimeoutCounts | undefined = undefined;
 
   // Paths.
-  readonly paths: Path[] = [];
+  paths: readonly Path[] = NO_PATHS;
   primary!: Path;
   /** Where new data goes now: the primary, or an alternate while that is not usable. */
   current!: Path;
@@ -123,16 +149,16 @@ export class Association {
   probes = 0;
   probesSince = Number.NEGATIVE_INFINITY;
   /** Addresses we told the peer; undefined: whatever the packet leaves with. */
-  localAddresses: InAddr[] = [];
+  localAddresses: readonly InAddr[] = NO_ADDRESSES;
 
   // Sender.
   initialTsn: Tsn;
   nextTsn: Tsn;
   /** Highest cumulative TSN that the peer has acknowledged. */
   cumAcked: Tsn;
-  /** Outstanding chunks, by TSN & mask: mbufs from cumAcked+1 to nextTsn-1. */
-  ring: Int32Array = new Int32Array(64);
-  ringMask = 63;
+  /** Outstanding chunks, by TSN & mask: mbufs from cumAcked+1 to nextTsn-1. Made for the first one, let go when idle. */
+  ring: Int32Array = NO_RING;
+  ringMask = 0;
   /** Bytes in flight over all paths, and chunks. */
   flight = 0;
   flightChunks = 0;
@@ -154,6 +180,8 @@ export class Association {
   queuedChunks = 0;
   /** Packets that may still be sent before the next batch of input (Max.Burst, §6.1 D). */
   burst = 0;
+  /** A SACK has come since the last output. */
+  sacked = false;
   /** Control chunks to send, in order. */
   readonly control: ControlChunk[] = [];
   /** The CWR to send, and the lowest TSN of an ECNE to send. */
@@ -172,10 +200,16 @@ export class Association {
   peerInitialTsn: Tsn = 0 as Tsn;
   cumTsn: Tsn = 0 as Tsn;
   highestTsn: Tsn = 0 as Tsn;
-  /** One byte per TSN beyond cumTsn, by TSN & (TSN_MAP_BITS-1). Allocated when the association is established. */
+  /**
+   * One byte per TSN beyond cumTsn, by TSN & tsnMask; all zero while there is no gap. Made for the first gap, doubled for
+   * wider ones up to TSN_MAP_BITS, let go when idle.
+   */
   tsnMap: Uint8Array = NO_MAP;
+  tsnMask = 0;
   readonly dups: number[] = [];
   sackDue = false;
+  /** The host has woken from sleep: no data goes out before a path has answered (links.ts). */
+  wakening = false;
   /** Lowest TSN in the packet being processed, for ECNE (RFC 4960 appendix A). */
   packetTsn = 0;
   packetHasTsn = false;
@@ -186,11 +220,13 @@ export class Association {
   firstData = true;
   /** Where the last DATA came from: SACKs go back there (§6.4). */
   lastFrom: Path | undefined;
-  inStreams: (InStream | undefined)[] = [];
+  /** As many as have been used, at least: see inStream. */
+  inStreams: (InStream | undefined)[] = NO_STREAMS;
   inStreamCount = 0;
   outStreamCount: number;
-  /** Fragments of incomplete messages, by TSN & (TSN_MAP_BITS-1). */
-  fragments: Int32Array = NO_FRAGMENTS;
+  /** Fragments of incomplete messages, by TSN & fragmentMask; made, doubled and let go like tsnMap. */
+  fragments: Int32Array = NO_RING;
+  fragmentMask = 0;
   /** Bytes held back: fragments and messages out of order; and chunks. */
   heldBytes = 0;
   heldChunks = 0;
@@ -220,11 +256,13 @@ export class Association {
   /** In the list of associations whose output is due. */
   dirty = false;
 
-  readonly t1: Callout;
-  readonly t2: Callout;
-  readonly guard: Callout;
-  readonly sackTimer: Callout;
-  readonly autocloseTimer: Callout;
+  // Timers are made when first asked for: an idle association has none but its heartbeats.
+  readonly #timers: AssocTimers;
+  #t1: Callout | undefined = undefined;
+  #t2: Callout | undefined = undefined;
+  #guard: Callout | undefined = undefined;
+  #sackTimer: Callout | undefined = undefined;
+  #autocloseTimer: Callout | undefined = undefined;
   /** Where the last SHUTDOWN or SHUTDOWN ACK went. */
   shutdownPath: Path | undefined;
   /** SHUTDOWN is to be sent again: DATA came after it (§9.2). */
@@ -268,8 +306,8 @@ export class Association {
     this.pfThreshold = o.pfThreshold;
     this.flowLabel = o.flowLabel;
     this.maxInStreams = o.inStreams;
-    this.subscribed = new Set(ep.subscribed);
-    this.defaultSend = { ...ep.defaultSend };
+    this.subscribed = ep.subscribed;
+    this.defaultSend = ep.defaultSend;
     this.context = o.context;
     this.outStreamCount = o.outStreams;
     this.out = new OutStreams();
@@ -280,11 +318,52 @@ export class Association {
     this.resendFrom = initialTsn;
     this.cc = cc;
     this.scheduler = scheduler;
-    this.t1 = new Callout(() => timers.t1(this));
-    this.t2 = new Callout(() => timers.t2(this));
-    this.guard = new Callout(() => timers.guard(this));
-    this.sackTimer = new Callout(() => timers.sack(this));
-    this.autocloseTimer = new Callout(() => timers.autoclose(this));
+    this.#timers = timers;
+  }
+
+  get timers(): AssocTimers {
+    return this.#timers;
+  }
+  /** T1 of set-up (§5.1). */
+  get t1(): Callout {
+    return (this.#t1 ??= Callout.of(this.#timers.t1, this as Association));
+  }
+  /** T2 of shutdown (§9.2). */
+  get t2(): Callout {
+    return (this.#t2 ??= Callout.of(this.#timers.t2, this as Association));
+  }
+  /** T5, the shutdown guard (§9.2). */
+  get guard(): Callout {
+    return (this.#guard ??= Callout.of(this.#timers.guard, this as Association));
+  }
+  /** The delayed SACK (§6.2). */
+  get sackTimer(): Callout {
+    return (this.#sackTimer ??= Callout.of(this.#timers.sack, this as Association));
+  }
+  get autocloseTimer(): Callout {
+    return (this.#autocloseTimer ??= Callout.of(this.#timers.autoclose, this as Association));
+  }
+  /** True while the delayed SACK waits. */
+  get sackPending(): boolean {
+    return this.#sackTimer?.pending === true;
+  }
+  /** Stops every timer of the association itself; paths have their own. */
+  stopTimers(w: CalloutWheel): void {
+    if (this.#t1 !== undefined) w.stop(this.#t1);
+    if (this.#t2 !== undefined) w.stop(this.#t2);
+    if (this.#guard !== undefined) w.stop(this.#guard);
+    if (this.#sackTimer !== undefined) w.stop(this.#sackTimer);
+    if (this.#autocloseTimer !== undefined) w.stop(this.#autocloseTimer);
+  }
+  /** Set-up is over: what only it needs goes. */
+  endSetup(w: CalloutWheel): void {
+    this.setup = undefined;
+    if (this.#t1 !== undefined) w.stop(this.#t1);
+    this.#t1 = undefined;
+  }
+  /** Time-outs so far. */
+  get timeouts(): TimeoutCounts {
+    return (this.#timeouts ??= { init: 0, data: 0, sack: 0, shutdown: 0, heartbeat: 0, cookie: 0, shutdownAck: 0 });
   }
 
   /** Chunks between the cumulative acknowledgement and the last one sent. */
@@ -312,23 +391,74 @@ export class Association {
     this.peerInitialTsn = peerInitial;
     this.cumTsn = ((peerInitial - 1) | 0) as Tsn;
     this.highestTsn = this.cumTsn;
-    if (this.tsnMap.length === 0) this.tsnMap = new Uint8Array(TSN_MAP_BITS);
-    else this.tsnMap.fill(0);
-    this.inStreams = new Array(inStreams).fill(undefined);
+    this.tsnMap.fill(0);
+    this.inStreams = NO_STREAMS;
     this.inStreamCount = inStreams;
+  }
+
+  /** The state of an inbound stream below inStreamCount: the table grows by doubling to the highest one used. */
+  inStream(sid: number): InStream {
+    if (sid >= this.inStreams.length) {
+      let size = Math.max(this.inStreams.length, MIN_STREAMS);
+      while (size <= sid) size *= 2;
+      const bigger: (InStream | undefined)[] = new Array(Math.min(size, this.inStreamCount)).fill(undefined);
+      for (let i = 0; i < this.inStreams.length; i++) bigger[i] = this.inStreams[i];
+      this.inStreams = bigger;
+    }
+    return (this.inStreams[sid] ??= new InStream());
+  }
+
+  /** The TSN map has room for TSN t, which lies beyond cumTsn by less than TSN_MAP_BITS. */
+  growMap(t: number): void {
+    const old = this.tsnMap;
+    const oldMask = this.tsnMask;
+    let size = Math.max(old.length, MIN_MAP);
+    while (size <= ((t - this.cumTsn) | 0)) size *= 2;
+    this.tsnMap = new Uint8Array(size);
+    this.tsnMask = size - 1;
+    if (old.length === 0) return;
+    for (let x = (this.cumTsn + 1) | 0; ((this.highestTsn - x) | 0) >= 0; x = (x + 1) | 0)
+      this.tsnMap[x & this.tsnMask] = old[x & oldMask]!;
+  }
+
+  /** Makes the place of TSN t in the ring of fragments free, if doubling it does; `tsn`: that of each mbuf. */
+  growFragments(t: number, tsn: Int32Array): void {
+    do {
+      const old = this.fragments;
+      const size = Math.max(old.length * 2, MIN_FRAGMENTS);
+      if (size > TSN_MAP_BITS) return;
+      this.fragments = new Int32Array(size);
+      this.fragmentMask = size - 1;
+      for (let i = 0; i < old.length; i++) {
+        const m = old[i]!;
+        if (m !== 0) this.fragments[tsn[m]! & this.fragmentMask] = m;
+      }
+    } while (this.fragments[t & this.fragmentMask] !== 0);
+  }
+
+  /**
+   * Nothing has been under way for a heartbeat interval: lets go of what only data under way needs. It is made again when
+   * data comes, so an idle association holds little.
+   */
+  releaseIdle(): void {
+    if (this.outstanding !== 0 || this.hasGap || this.heldChunks !== 0) return;
+    this.ring = NO_RING;
+    this.ringMask = 0;
+    this.tsnMap = NO_MAP;
+    this.tsnMask = 0;
+    this.fragments = NO_RING;
+    this.fragmentMask = 0;
+    if (!this.sackPending) this.#sackTimer = undefined;
   }
 
   /** The ring has room for one more outstanding chunk: doubles it when full. */
   growRing(): void {
     const old = this.ring;
     const oldMask = this.ringMask;
-    const size = old.length * 2;
+    const size = Math.max(old.length * 2, MIN_RING);
     this.ring = new Int32Array(size);
     this.ringMask = size - 1;
     for (let t = (this.cumAcked + 1) | 0; ((this.nextTsn - t) | 0) > 0; t = (t + 1) | 0)
       this.ring[t & this.ringMask] = old[t & oldMask]!;
   }
 }
-
-const NO_MAP = new Uint8Array(0);
-const NO_FRAGMENTS = new Int32Array(0);

@@ -5,20 +5,35 @@
  */
 
 import { EINVAL, ENOBUFS, ENOPROTOOPT } from '../kern/errno.js';
-import { type RecvInfo, type SockAddr, Socket } from '../kern/socket.js';
+import { type RecvInfo, type SendInfo, type SockAddr, Socket } from '../kern/socket.js';
 import { IPPROTO_SCTP } from '../netinet/in.js';
 import * as api from './api.js';
 import { receivedControl, sendRequest, type Wanted } from './cmsg.js';
-import { decodeStruct, encodeStruct, sockaddrSize } from './layout.js';
+import { decodeStruct, encodeStruct, layoutOf, sockaddrSize } from './layout.js';
 import { type OptionRow, optionRow } from './optionrows.js';
 
 /** Whose numbers the caller uses for options of level IPPROTO_SCTP. */
 export type Numbers = 'freebsd' | 'linux';
 const MOST = 65536;
+const IPPROTO_IP = 0;
+const IPPROTO_IPV6 = 41;
 
-function rowOf(level: number, name: number, numbers: Numbers): OptionRow | undefined {
-  if (level === IPPROTO_SCTP) return optionRow('sctp', name, numbers);
-  return level === api.SOL_SOCKET ? optionRow('socket', name) : undefined;
+/** The options of the levels below that SCTP's sockets have are all numbers: any name has this row. */
+const BELOW: Pick<OptionRow, 'access' | 'layout' | 'codec'> = {
+  access: 'gs',
+  layout: layoutOf('int'),
+  codec: { toApi: r => Number(r.value) >>> 0, toC: v => ({ value: v as number }) },
+};
+type Row = Pick<OptionRow, 'access' | 'layout' | 'codec'> & { readonly number: number };
+
+/** An option's row, or -errno: a level that no layer has is EINVAL, an option that is not there ENOPROTOOPT. */
+function rowOf(level: number, name: number, way: 'g' | 's', numbers: Numbers): Row | number {
+  let r: Row | undefined;
+  if (level === IPPROTO_SCTP) r = optionRow('sctp', name, numbers);
+  else if (level === api.SOL_SOCKET) r = optionRow('socket', name);
+  else if (level === IPPROTO_IP || level === IPPROTO_IPV6) r = { ...BELOW, number: name };
+  else return -EINVAL;
+  return r?.access.includes(way) === true ? r : -ENOPROTOOPT;
 }
 
 /** setsockopt(2): 0, -errno, or for SCTP_CONNECT_X the association's id, which is written into the value as well. */
@@ -31,8 +46,8 @@ export function setsockopt(
 ): number {
   if (value === undefined) return -EINVAL;
   if (value.length > MOST) return -ENOBUFS;
-  const r = rowOf(level, name, numbers);
-  if (r === undefined || !r.access.includes('s')) return -ENOPROTOOPT;
+  const r = rowOf(level, name, 's', numbers);
+  if (typeof r === 'number') return r;
   if (value.length < r.layout.size) return -EINVAL;
   const v = r.codec.toApi(decodeStruct(r.layout, value));
   if (v === undefined) return -EINVAL;
@@ -53,8 +68,8 @@ export function getsockopt(
   numbers: Numbers = 'freebsd',
 ): Uint8Array | Socket | number {
   if (buffer === undefined) return -EINVAL;
-  const r = rowOf(level, name, numbers);
-  if (r === undefined || !r.access.includes('g')) return -ENOPROTOOPT;
+  const r = rowOf(level, name, 'g', numbers);
+  if (typeof r === 'number') return r;
   if (buffer.length < r.layout.size && level === IPPROTO_SCTP) return -EINVAL;
   const arg = buffer.length < r.layout.size ? undefined : r.codec.toApi(decodeStruct(r.layout, buffer));
   const got = so.getsockopt(level, r.number, arg);
@@ -79,7 +94,10 @@ export function sendmsg(
   flags = 0,
   align = 8,
 ): number {
-  const r = sendRequest(control, to?.port ?? 0, align);
+  const r = sendRequest(control, to?.port ?? 0, align, () => {
+    const v = so.getsockopt(IPPROTO_SCTP, api.SCTP_DEFAULT_SEND_PARAM, 0);
+    return { ...(v as SendInfo) };
+  });
   if (typeof r === 'number') return r;
   if (r.truncated && !known(so, r.info?.assocId ?? 0, to)) return -EINVAL;
   return so.send(data, 0, data.length, r.info, to, flags);

@@ -76,6 +76,10 @@ const NEXT_IS_NOTIFICATION = 8;
 
 const HEADER = 12;
 const up = (n: number, align: number): number => Math.ceil(n / align) * align;
+/** CMSG_LEN(data): what cmsg_len says. */
+export const cmsgLen = (data: number, align: number): number => up(HEADER, align) + data;
+/** CMSG_SPACE(data): where the next one begins. */
+export const cmsgSpace = (data: number, align: number): number => up(cmsgLen(data, align), align);
 
 // Sending.
 
@@ -97,9 +101,15 @@ const emptyInfo = (): SendInfo => ({
 
 /**
  * What the control messages of a sendmsg ask for (facts part 2.4): SNDINFO and PRINFO are one request, SNDRCV wins over
- * them. Addresses get `port`. -EINVAL: lengths that do not fit together.
+ * them; INIT and addresses alone leave the rest to `defaults` (SCTP_DEFAULT_SEND_PARAM). Addresses get `port`. -EINVAL:
+ * lengths that do not fit together.
  */
-export function sendRequest(control: Uint8Array, port: number, align = 8): SendRequest | number {
+export function sendRequest(
+  control: Uint8Array,
+  port: number,
+  align = 8,
+  defaults: () => SendInfo = emptyInfo,
+): SendRequest | number {
   const dv = new DataView(control.buffer, control.byteOffset, control.length);
   let info: SendInfo | undefined;
   let old: SendInfo | undefined;
@@ -109,9 +119,9 @@ export function sendRequest(control: Uint8Array, port: number, align = 8): SendR
   for (let o = 0; o < control.length; ) {
     if (o + HEADER > control.length) return -EINVAL;
     const len = dv.getUint32(o, true);
-    if (len < up(HEADER, align) || o + len > control.length) return -EINVAL;
+    if (len < cmsgLen(0, align) || o + len > control.length) return -EINVAL;
     const r = dv.getInt32(o + 4, true) === IPPROTO_SCTP ? byType.get(dv.getInt32(o + 8, true)) : undefined;
-    const data = control.subarray(o + up(HEADER, align), o + len);
+    const data = control.subarray(o + cmsgLen(0, align), o + len);
     o += up(len, align);
     if (r === undefined || r.way === 'g') continue;
     if (data.length < r.size) {
@@ -135,8 +145,8 @@ export function sendRequest(control: Uint8Array, port: number, align = 8): SendR
     }
   }
   let whole = old ?? info;
-  if (init !== undefined) (whole ??= emptyInfo()).init = init;
-  if (addresses.length > 0) (whole ??= emptyInfo()).addresses = addresses;
+  if (init !== undefined) (whole ??= defaults()).init = init;
+  if (addresses.length > 0) (whole ??= defaults()).addresses = addresses;
   return { info: whole, truncated };
 }
 
@@ -216,18 +226,17 @@ export function receivedControl(i: RecvInfo, w: Wanted, align = 8): Uint8Array {
 
 /** Control messages of level IPPROTO_SCTP one behind the other. */
 export function controlBytes(parts: readonly { readonly type: number; readonly data: Uint8Array }[], align = 8) {
-  const first = up(HEADER, align);
   let n = 0;
-  for (const p of parts) n += up(first + p.data.length, align);
+  for (const p of parts) n += cmsgSpace(p.data.length, align);
   const out = new Uint8Array(n);
   const dv = new DataView(out.buffer);
   let o = 0;
   for (const p of parts) {
-    dv.setUint32(o, first + p.data.length, true);
+    dv.setUint32(o, cmsgLen(p.data.length, align), true);
     dv.setInt32(o + 4, IPPROTO_SCTP, true);
     dv.setInt32(o + 8, p.type, true);
-    out.set(p.data, o + first);
-    o += up(first + p.data.length, align);
+    out.set(p.data, o + cmsgLen(0, align));
+    o += cmsgSpace(p.data.length, align);
   }
   return out;
 }

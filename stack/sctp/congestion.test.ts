@@ -65,6 +65,32 @@ describe('slow start (§7.2.1)', () => {
   });
 });
 
+describe('several SACKs before there is output again', () => {
+  const started = (messages: number) => {
+    const p = new Puppet({ tunables: { maxburst: 0, initial_cwnd: 4 } });
+    p.send(1000, messages).take();
+    assert.equal(p.a.paths[0]!.flight, 6000);
+    return p;
+  };
+
+  test('each counts as if output had filled the window before it', () => {
+    const [one, many] = [started(40), started(40)];
+    one.sack(1).sack(3);
+    many.inject([many.sackChunk(1), many.sackChunk(3)]);
+    assert.equal(one.a.paths[0]!.cwnd, 4 * 1488 + 4000);
+    assert.equal(many.a.paths[0]!.cwnd, one.a.paths[0]!.cwnd);
+    assert.equal(many.a.paths[0]!.flight, one.a.paths[0]!.flight);
+  });
+
+  test('but not when there was no data to fill it with', () => {
+    const [one, many] = [started(7), started(7)];
+    one.sack(1).sack(3);
+    many.inject([many.sackChunk(1), many.sackChunk(3)]);
+    assert.equal(one.a.paths[0]!.cwnd, 4 * 1488 + 2000);
+    assert.equal(many.a.paths[0]!.cwnd, one.a.paths[0]!.cwnd);
+  });
+});
+
 describe('congestion avoidance (§7.2.2)', () => {
   test('one packet a window, counted in bytes; gap blocks count; not full: the credit is kept at a window', () => {
     const p = path({ cwnd: 10_000, ssthresh: 8000 });

@@ -41,7 +41,9 @@ export const rfc9260: CongestionControl = {
   afterSack(a, p, advanced, t) {
     if (p.netAck === 0 || p.inFastRecovery) return;
     if (p.ssthreshOpen && a.peerArwnd > p.ssthresh) p.ssthresh = a.peerArwnd;
-    const full = p.flightBefore >= p.cwnd;
+    // Of several SACKs in one batch each must count as if output had come between them, which would have filled the window
+    // again as far as there is data: else only the first would find it full, and the window would grow at a fraction.
+    const full = p.flightBefore >= p.cwnd || (p.windowFull && p.flightBefore + a.out.pendingBytes >= p.cwnd);
     if (p.cwnd <= p.ssthresh) {
       // Slow start, §7.2.1: only when the window was in full use and the cumulative TSN moves.
       if (full && advanced) p.cwnd += Math.min(p.netAck, t.abc_l_var * p.mtu);

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
 import { describe, test } from 'node:test';
 import { Clock, MSEC, SEC, SeededRandom } from '../kern/clock.js';
 import { InAddr } from '../netinet/in.js';
@@ -92,4 +93,16 @@ test('staleness: none up to the very end of its life, then in microseconds; from
   assert.equal(j.staleness(f), 2500);
   clock.now = f.created - 1;
   assert.equal(j.staleness(f), undefined);
+});
+
+test('the signature is HMAC-SHA-256 (RFC 2104) of all that follows it, of any length', () => {
+  const random = new SeededRandom(3);
+  const key = new Uint8Array(32);
+  random.fill(key); // as the jar does first
+  const [j] = jar({}, 3);
+  for (const n of [0, 500, 5000, 20]) {
+    const c = j.make(fields({ init: new Uint8Array(20 + n).fill(n) }));
+    const real = createHmac('sha256', key).update(c.subarray(32)).digest();
+    assert.deepEqual(c.subarray(0, 32), new Uint8Array(real));
+  }
 });

@@ -169,7 +169,14 @@ describe('sysctl', () => {
       .split('|')
       .map(x => x.trim().split(/\s+/));
   /** Rows of our own. */
-  const ours = ['sendbuf_auto', 'recvbuf_auto', 'sendbuf_max', 'recvbuf_max', 'max_held_addresses'];
+  const ours = [
+    'sendbuf_auto',
+    'recvbuf_auto',
+    'sendbuf_max',
+    'recvbuf_max',
+    'max_held_addresses',
+    'fast_retransmit_again',
+  ];
   test('each of the facts has its row, and the others are ours', () => {
     const rows = new Map(TUNABLES.map(r => [r.name as string, r]));
     for (const [name, value, min, max, mark = ''] of facts) {

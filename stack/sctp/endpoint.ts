@@ -110,6 +110,18 @@ export function defaultOptions(t: Tunables): EndpointOptions {
   };
 }
 
+const DEFAULT_SEND: Readonly<SendInfo> = Object.freeze({
+  sid: 0,
+  flags: 0,
+  ppid: 0,
+  context: 0,
+  assocId: 0,
+  prPolicy: 0,
+  prValue: 0,
+});
+const NO_EVENTS: ReadonlySet<EventName> = new Set();
+const NO_LINGER = Object.freeze({ onoff: false, linger: 0 });
+
 /** Most notifications that wait in one socket; further ones are dropped and counted (`droppedNotifications`). */
 const NOTIFICATION_LIMIT = 1024;
 
@@ -138,14 +150,16 @@ export class Endpoint {
   readonly asocs = new Map<AssocId, Association>();
   #nextId = 3;
   readonly options: EndpointOptions;
-  readonly defaultSend: SendInfo = { sid: 0, flags: 0, ppid: 0, context: 0, assocId: 0, prPolicy: 0, prValue: 0 };
+  /** These two are shared with associations and heirs until they are changed: never written, but replaced. */
+  defaultSend: Readonly<SendInfo> = DEFAULT_SEND;
   /** What new associations tell; each has a set of its own (SCTP_EVENT). */
-  readonly subscribed = new Set<EventName>();
-  linger: { onoff: boolean; linger: number } = { onoff: false, linger: 0 };
+  subscribed: ReadonlySet<EventName> = NO_EVENTS;
+  linger: { readonly onoff: boolean; readonly linger: number } = NO_LINGER;
 
   // Receive queue: messages and notifications in order, linked by nextpkt.
   readonly rcv = new ChunkQueue();
-  readonly #notes = new Map<number, QueuedNote>();
+  /** Notifications in it by mbuf; undefined until there is one. */
+  #notes: Map<number, QueuedNote> | undefined = undefined;
   /** Interleave level 0: the association whose message is being delivered in parts; nothing else may come between. */
   partial: Association | undefined;
   droppedNotifications = 0;
@@ -160,6 +174,8 @@ export class Endpoint {
   peerDone = false;
   /** One-to-one: connect was called, or the socket was accepted. */
   connected = false;
+  /** Made by a listener or by peeling off (see heir): has that one's port, but no INIT is for it. */
+  isHeir = false;
   /** Came out of accept. */
   accepted = false;
   /** The user has shut down sending. */
@@ -200,6 +216,7 @@ export class Endpoint {
   /** A one-to-one endpoint with this one's port, addresses, options and buffers: accepted, or peeled off. */
   heir(so: Socket | undefined, t: Tunables): Endpoint {
     const ep = new Endpoint(so, 'one-to-one', this.family, t, { ...this.options });
+    ep.isHeir = true;
     ep.port = this.port;
     ep.addresses.push(...this.addresses);
     ep.v6only = this.v6only;
@@ -208,9 +225,9 @@ export class Endpoint {
     ep.rcvAuto = this.rcvAuto;
     ep.sndLimit = this.sndLimit;
     ep.sndAuto = this.sndAuto;
-    ep.linger = { ...this.linger };
-    for (const t of this.subscribed) ep.subscribed.add(t);
-    Object.assign(ep.defaultSend, this.defaultSend);
+    ep.linger = this.linger;
+    ep.subscribed = this.subscribed;
+    ep.defaultSend = this.defaultSend;
     return ep;
   }
   /** The one association of a one-to-one endpoint. */
@@ -239,6 +256,7 @@ export class Endpoint {
     if (this.gone || this.cantReceive) return false;
     if (!this.wants(n.assocId, n.type === 'send-failed' && n.deprecated ? 'send-failed-deprecated' : n.type))
       return false;
+    this.#notes ??= new Map();
     const m = this.#notes.size < NOTIFICATION_LIMIT ? chunks.pool.getSmall(0) : 0;
     if (m === 0) {
       this.droppedNotifications++;
@@ -253,25 +271,25 @@ export class Endpoint {
     return true;
   }
   isNote(m: number): boolean {
-    return this.#notes.size > 0 && this.#notes.has(m);
+    return this.#notes !== undefined && this.#notes.size > 0 && this.#notes.has(m);
   }
   /** What is left to read of a notification, in bytes. */
   noteLength(m: number): number {
-    const q = this.#notes.get(m)!;
+    const q = this.#notes!.get(m)!;
     q.bytes ??= encodeNotification(q.note);
     return q.bytes.length - q.at;
   }
   /** Copies up to `len` bytes of the notification m, and gives it as an object; unless `peek`, they have been read then. */
   readNote(m: number, buf: Uint8Array, off: number, len: number, info: RecvInfo, peek: boolean): number {
     const n = Math.min(len, this.noteLength(m));
-    const q = this.#notes.get(m)!;
+    const q = this.#notes!.get(m)!;
     buf.set(q.bytes!.subarray(q.at, q.at + n), off);
     if (!peek) q.at += n;
     info.notification = q.note;
     return n;
   }
   dropNote(m: number): void {
-    this.#notes.delete(m);
+    this.#notes?.delete(m);
   }
   /** Moves what waits here of one association to another endpoint, in order (sctp_peeloff). */
   moveReceived(id: AssocId, to: Endpoint, chunks: ChunkTable): void {
@@ -279,14 +297,15 @@ export class Endpoint {
     const all = this.rcv.count;
     for (let i = 0; i < all; i++) {
       const m = this.rcv.shift(pool);
-      const q = this.#notes.get(m);
+      const q = this.#notes?.get(m);
       if (chunks.assoc[m] !== id) {
         this.rcv.push(pool, m);
         continue;
       }
       to.rcv.push(pool, m);
       if (q !== undefined) {
-        this.#notes.delete(m);
+        this.#notes?.delete(m);
+        to.#notes ??= new Map();
         to.#notes.set(m, q);
       } else {
         this.rcvBytes -= chunks.msglen[m]!;
@@ -300,7 +319,7 @@ export class Endpoint {
       a.deliveredBytes = 0;
       a.pdHead = 0; // a delivery in parts has lost its head with the queue
     }
-    this.#notes.clear();
+    this.#notes = undefined;
     this.rcv.clear(chunks.pool);
     this.rcvBytes = 0;
   }

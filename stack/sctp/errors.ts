@@ -6,7 +6,8 @@ import type { Association } from './association.js';
 import { CAUSE_NAMES, CAUSE_STALE_COOKIE } from './constants.js';
 import { reason } from './reasons.js';
 import type { Sctp } from './sctp.js';
-import { markOutstanding, sendInit, setupFailed } from './setup.js';
+import { sendInit, setupFailed } from './setup.js';
+import { markOutstanding } from './timers.js';
 import { walkTlvs } from './wire.js';
 
 /** Most of an ERROR chunk that the user is given. */

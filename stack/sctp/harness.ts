@@ -45,6 +45,8 @@ export interface Received {
 
 export interface PairOptions extends LinkOptions {
   readonly seed?: number;
+  /** Where the clock begins, ns. */
+  readonly start?: number;
   /** Number of parallel links (paths); link i has 10.0.i.1 and 10.0.i.2 (fd00:i::1, ::2). */
   readonly links?: number;
   readonly tunables?: Partial<Tunables>;
@@ -68,7 +70,10 @@ export class SctpPair {
   constructor(options: PairOptions = {}) {
     this.family = options.family ?? 4;
     this.encaps = options.encaps ?? 0;
-    this.net = new VirtualNet({ seed: options.seed ?? 1 });
+    this.net = new VirtualNet({
+      seed: options.seed ?? 1,
+      ...(options.start === undefined ? {} : { start: options.start }),
+    });
     const pool = options.pool ?? { small: 8192, cluster: 8192, jumbo: 64 };
     this.a = this.net.addHost('a', { pool });
     this.b = this.net.addHost('b', { pool });

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { HEARTBEAT, HEARTBEAT_ACK } from './constants.js';
+import { HEARTBEAT, HEARTBEAT_ACK, SHUTDOWN, SHUTDOWN_ACK } from './constants.js';
 import { Puppet, type Sent } from './data.fixture.js';
 import { SctpPair } from './harness.js';
 import { ByteWriter } from './wire.js';
@@ -63,9 +63,9 @@ describe('answers', () => {
     const p = new Puppet();
     let h: Sent[] = [];
     while (h.length === 0) h = beats(p.run(1e9));
-    for (const i of [7, 18, 23, 25, 39]) p.inject([answer(h[0]!, i)]);
-    const short = answer(h[0]!).subarray(0, 36);
-    short[3] = 36;
+    for (const i of [7, 18, 23, 29, 43]) p.inject([answer(h[0]!, i)]);
+    const short = answer(h[0]!).subarray(0, 40);
+    short[3] = 40;
     p.inject([short]);
     assert.equal(p.s.stats.sctps_hbackbad, 6);
     const before = p.s.stats.sctps_hbackrecv;
@@ -86,6 +86,21 @@ describe('answers', () => {
     );
     assert.deepEqual([...sent[0]!.bytes.subarray(4)], [...chunk.subarray(4, 13)]);
   });
+});
+
+describe('while shutting down (§8.3)', () => {
+  for (const who of ['we', 'the peer'] as const)
+    test(`none any more when ${who} began it: T2 watches over the path`, () => {
+      const p = new Puppet();
+      if (who === 'we') p.so.shutdown(1);
+      else p.inject([new ByteWriter().chunk(SHUTDOWN, 0, w => w.u32(p.a.cumAcked)).take()]);
+      const sent = p
+        .run(200e9)
+        .take()
+        .map(c => c.type);
+      assert.ok(sent.filter(t => t === (who === 'we' ? SHUTDOWN : SHUTDOWN_ACK)).length > 5);
+      assert.equal(sent.includes(HEARTBEAT), false);
+    });
 });
 
 describe('failure (§8.2)', () => {

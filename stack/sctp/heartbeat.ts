@@ -1,10 +1,12 @@
 /**
  * Heartbeats (RFC 9260 §8.3, §5.4): HEARTBEAT to idle and unconfirmed paths, HEARTBEAT ACK in answer.
  *
- * Heartbeat information, opaque to the peer: type 1 | length 36 || time sent (float64 ns) || nonce 8 || address 16.
+ * Heartbeat information, opaque to the peer, as long as FreeBSD's:
+ * type 1 | length 40 || time sent (float64 ns) || nonce 8 || address: family 1, length 1, 0 2, bytes 16.
  */
 
 import { MSEC } from '../kern/clock.js';
+import { AF_INET, AF_INET6 } from '../netinet/in.js';
 import type { Association } from './association.js';
 import { HEARTBEAT, HEARTBEAT_ACK, PARAM_HEARTBEAT_INFO } from './constants.js';
 import type { PacketContext } from './input.js';
@@ -16,6 +18,8 @@ import type { Sctp } from './sctp.js';
 import { backOff, countError, countPathError, measureRtt } from './timers.js';
 import { ByteWriter } from './wire.js';
 
+/** Length of the heartbeat information parameter. */
+const HB_INFO = 40;
 /** Largest HEARTBEAT that is echoed. */
 const MAX_ECHO = 4096;
 
@@ -28,7 +32,17 @@ export function sendHeartbeat(s: Sctp, p: Path): void {
   const chunk = new ByteWriter()
     .chunk(HEARTBEAT, 0, c =>
       c.tlv(PARAM_HEARTBEAT_INFO, w =>
-        w.f64(s.now).u32(p.hbNonce0).u32(p.hbNonce1).u32(a.w0).u32(a.w1).u32(a.w2).u32(a.w3),
+        w
+          .f64(s.now)
+          .u32(p.hbNonce0)
+          .u32(p.hbNonce1)
+          .u8(a.family === 4 ? AF_INET : AF_INET6)
+          .u8(a.family === 4 ? 4 : 16)
+          .u16(0)
+          .u32(a.w0)
+          .u32(a.w1)
+          .u32(a.w2)
+          .u32(a.w3),
       ),
     )
     .take();
@@ -44,7 +58,8 @@ export function sendHeartbeat(s: Sctp, p: Path): void {
  */
 export function scheduleHeartbeat(s: Sctp, p: Path, fired: boolean): void {
   const a = p.asoc;
-  if (a.dead || !a.established) return;
+  // §8.3: not any more after SHUTDOWN or SHUTDOWN ACK was sent, T2 watches over the paths then.
+  if (a.dead || !a.established || a.state === 'SHUTDOWN_SENT' || a.state === 'SHUTDOWN_ACK_SENT') return;
   if (fired) {
     if (p.hbSentAt >= 0 && p.hbNonce1 !== 0) {
       // The last one was not answered.
@@ -96,7 +111,7 @@ export function handleHeartbeat(s: Sctp, a: Association, p: PacketContext, o: nu
 /** HEARTBEAT ACK: its information must be exactly what was sent (§8.3, facts part 7.15). */
 export function handleHeartbeatAck(s: Sctp, a: Association, o: number, len: number): void {
   const dv = s.stack.pool.dv;
-  if (len !== 4 + 36 || dv.getUint16(o + 4) !== PARAM_HEARTBEAT_INFO || dv.getUint16(o + 6) !== 36) {
+  if (len !== 4 + HB_INFO || dv.getUint16(o + 4) !== PARAM_HEARTBEAT_INFO || dv.getUint16(o + 6) !== HB_INFO) {
     s.drop('sctps_hbackbad', a);
     return;
   }
@@ -106,10 +121,10 @@ export function handleHeartbeatAck(s: Sctp, a: Association, o: number, len: numb
     q =>
       q.hbNonce1 === n1 &&
       q.hbNonce0 === n0 &&
-      q.addr.w0 === dv.getInt32(o + 24) &&
-      q.addr.w1 === dv.getInt32(o + 28) &&
-      q.addr.w2 === dv.getInt32(o + 32) &&
-      q.addr.w3 === dv.getInt32(o + 36),
+      q.addr.w0 === dv.getInt32(o + 28) &&
+      q.addr.w1 === dv.getInt32(o + 32) &&
+      q.addr.w2 === dv.getInt32(o + 36) &&
+      q.addr.w3 === dv.getInt32(o + 40),
   );
   if (p === undefined || n1 === 0 || !a.established) {
     s.drop('sctps_hbackbad', a);
@@ -128,4 +143,5 @@ export function handleHeartbeatAck(s: Sctp, a: Association, o: number, len: numb
   confirmPath(s, p, true);
   if (was !== 'active') scheduleHeartbeat(s, p, false);
   choosePath(s, a);
+  if (a.wakening) s.wakening.answered(a);
 }

@@ -53,6 +53,7 @@ export function handleIcmp(s: Sctp, c: CtlInput): void {
     }
     case 'net-unreachable':
     case 'host-unreachable':
+    case 'admin-prohibited':
       if (p.state === 'active') {
         p.errors = p.maxErrors + 1;
         pathFailed(s, p, reason(`ICMP: ${c.kind.replace('-', ' ')}`, '§10 ICMP9'));

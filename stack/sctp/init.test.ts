@@ -53,9 +53,9 @@ test('what is built is parsed back, parameters in FreeBSD order, each length wit
   assert.deepEqual(chunk.init, { tag: 0xfffffffe, rwnd: 65536, os: 3, is: 65535, tsn: 0x80000001 });
   assert.deepEqual(
     chunk.tlvs.map(t => t.type),
-    [PARAM_ECN, PARAM_SUPPORTED_ADDR_TYPES, PARAM_IPV4, PARAM_IPV6, PARAM_STATE_COOKIE, PARAM_UNRECOGNIZED],
+    [PARAM_ECN, PARAM_SUPPORTED_ADDR_TYPES, PARAM_IPV4, PARAM_IPV6, PARAM_UNRECOGNIZED, PARAM_STATE_COOKIE],
   );
-  assert.deepEqual(chunk.tlvs[4]!.body, Uint8Array.of(1, 2, 3, 4, 5));
+  assert.deepEqual(chunk.tlvs[5]!.body, Uint8Array.of(1, 2, 3, 4, 5));
   const info = parseInit(new DataView(bytes.buffer), 0, chunk.length, 64);
   assert.ok(!('error' in info));
   assert.deepEqual([info.tag, info.rwnd, info.outStreams, info.inStreams], [0xfffffffe, 65536, 3, 65535]);

@@ -226,8 +226,8 @@ export function buildInit(f: InitFields): Uint8Array {
         });
       }
       for (const a of f.addresses) w.addressParam(a);
-      if (f.cookie !== undefined) w.tlv(PARAM_STATE_COOKIE, p => p.bytes(f.cookie!));
       for (const u of f.unrecognized ?? []) w.tlv(PARAM_UNRECOGNIZED, p => p.bytes(u));
+      if (f.cookie !== undefined) w.tlv(PARAM_STATE_COOKIE, p => p.bytes(f.cookie!));
     })
     .take();
 }

@@ -31,6 +31,7 @@ import {
   SHUTDOWN_COMPLETE,
   T_BIT,
 } from './constants.js';
+import { handleCookieEcho } from './cookieecho.js';
 import { handleCwr, handleEcne, markedPacket } from './ecn.js';
 import { handleError } from './errors.js';
 import { handleHeartbeat, handleHeartbeatAck } from './heartbeat.js';
@@ -39,8 +40,9 @@ import { queueControl } from './output.js';
 import type { Path } from './path.js';
 import { reason } from './reasons.js';
 import type { Sctp } from './sctp.js';
-import { associationOfInit, handleCookieAck, handleCookieEcho, handleInit, handleInitAck } from './setup.js';
+import { associationOfInit, handleCookieAck, handleInit, handleInitAck } from './setup.js';
 import { handleShutdown, handleShutdownAck, handleShutdownComplete } from './shutdown.js';
+import { steerElsewhere } from './steer.js';
 import { cause, errorChunk, textBytes } from './wire.js';
 
 /** The packet being processed: one instance, so that handlers need few arguments. */
@@ -92,7 +94,7 @@ export function inputPacket(s: Sctp, m: Mbuf, off: number, len: number, info: Ip
   }
   const a = find(s, p);
   if (a === undefined) {
-    withoutAssociation(s, p);
+    if (!steerElsewhere(s, p)) withoutAssociation(s, p);
     return;
   }
   st.sctps_indatagrams++;

@@ -9,8 +9,6 @@ import { TSN_MAP_BITS } from './constants.js';
 import type { Sctp } from './sctp.js';
 import { tsnGe, tsnGt, tsnLe, tsnLt } from './types.js';
 
-const MASK = TSN_MAP_BITS - 1;
-
 function must(holds: boolean, what: string): void {
   if (!holds) throw new Error(`invariant broken: ${what}`);
 }
@@ -97,18 +95,18 @@ function checkSender(s: Sctp, a: Association): void {
 
 function checkReceiver(s: Sctp, a: Association): void {
   const c = s.chunks;
-  if (a.tsnMap.length === 0) return;
+  must(a.tsnMap.length === 0 ? !a.hasGap : a.tsnMap.length === a.tsnMask + 1, 'size of the TSN map');
   must(tsnLe(a.cumTsn, a.highestTsn), 'cumulative TSN beyond the highest');
   if (!a.hasGap) must(!a.tsnMap.includes(1), 'a TSN is marked although there is no gap');
   else {
     let marked = 0;
     for (const x of a.tsnMap) marked += x;
     let seen = 0;
-    for (let t = (a.cumTsn + 1) | 0; tsnLe(t, a.highestTsn); t = (t + 1) | 0) seen += a.tsnMap[t & MASK]!;
+    for (let t = (a.cumTsn + 1) | 0; tsnLe(t, a.highestTsn); t = (t + 1) | 0) seen += a.tsnMap[t & a.tsnMask]!;
     equal(marked, seen, 'TSNs marked beyond the cumulative one');
   }
   must(
-    !a.hasGap || (a.tsnMap[a.highestTsn & MASK] === 1 && a.tsnMap[(a.cumTsn + 1) & MASK] === 0),
+    !a.hasGap || (a.tsnMap[a.highestTsn & a.tsnMask] === 1 && a.tsnMap[(a.cumTsn + 1) & a.tsnMask] === 0),
     'ends of the TSN map',
   );
   let bytes = 0;

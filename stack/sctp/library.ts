@@ -146,10 +146,19 @@ export function sctp_sendv(
     info ??= defaults(so);
     info.addresses = to.slice(1).map(plain);
   }
-  const data = iov.length === 1 ? iov[0]! : Uint8Array.from(iov.flatMap(x => [...x]));
+  const data = iov.length === 1 ? iov[0]! : gather(iov);
   const n = so.send(data, 0, data.length, info, to[0] === undefined ? undefined : plain(to[0]), flags);
   if (n >= 0 && snd !== undefined && to[0] !== undefined) snd.assocId = sctp_getassocid(so, to[0]) || snd.assocId;
   return n;
+}
+function gather(iov: readonly Uint8Array[]): Uint8Array {
+  const data = new Uint8Array(iov.reduce((n, x) => n + x.length, 0));
+  let at = 0;
+  for (const x of iov) {
+    data.set(x, at);
+    at += x.length;
+  }
+  return data;
 }
 /** What a message without information of its own goes with. */
 function defaults(so: Socket): SendInfo {

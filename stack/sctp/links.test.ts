@@ -44,5 +44,39 @@ test("the interface's MTU shrinks: path MTUs follow, not below 512", () => {
   assert.ok(w.take().every(p => p.bytes.length + 20 <= 900));
   w.ifp.event({ kind: 'mtu', ifname: w.ifp.name, mtu: 100 });
   assert.equal(w.associations[0]!.paths[0]!.mtu, 512);
+  w.ifp.event({ kind: 'mtu', ifname: w.ifp.name, mtu: 1400 });
+  assert.equal(w.associations[0]!.paths[0]!.mtu, 1400, 'and grow with it');
   over(w);
+});
+
+test('after a sleep: the probe goes first; data waits for an answer, or for an RTO, and links that changed are noticed', () => {
+  for (const answers of [true, false]) {
+    const w = new f.WirePeer();
+    const [so] = w.accepted();
+    w.stack.events.emit({ kind: 'sleep', reason: 'test' });
+    // The card goes to sleep as well: nobody's failure.
+    w.ifp.event({ kind: 'link-off', ifname: w.ifp.name, reason: 'power state D3hot' });
+    assert.equal(w.counted('sctps_linkdown')[0], 0);
+    w.take();
+    w.stack.events.emit({ kind: 'wake', reason: 'test' });
+    so.send(new Uint8Array(5000));
+    w.settle();
+    const [probe, ...others] = w.take();
+    assert.ok(probe !== undefined);
+    assert.equal(others.length, 0, 'one packet');
+    assert.equal(probe.bytes[12], 4, 'a HEARTBEAT');
+    if (answers) {
+      const ack = probe.bytes.slice(12);
+      ack[0] = 5;
+      w.inject(ack);
+      w.settle();
+      assert.ok(w.names().every(n => n.startsWith('DATA')));
+    } else {
+      w.run(0.9e9);
+      assert.deepEqual(w.names(), []);
+      w.run(0.2e9);
+      assert.ok(w.names().some(n => n.startsWith('DATA')));
+    }
+    w.closeAll();
+  }
 });

@@ -22,10 +22,14 @@ const FIELDS: readonly (readonly [Exclude<keyof api.EventSubscribe, 'dataIo'>, a
   ['streamReset', 'stream-reset'],
 ];
 
-const put = (set: Set<api.EventName>, event: api.EventName, on: boolean): void => {
+/** Sets are shared by an endpoint and its associations: one that changes is replaced. */
+function put(of: Endpoint | Association, event: api.EventName, on: boolean): void {
+  if (of.subscribed.has(event) === on) return;
+  const set = new Set(of.subscribed);
   if (on) set.add(event);
   else set.delete(event);
-};
+  of.subscribed = set;
+}
 
 /** Who subscribes while nothing is under way is told at once (RFC 6458 §6.1.9). */
 function tellIfDry(s: Sctp, a: Association): void {
@@ -60,9 +64,9 @@ export const EVENT_SETTERS: Record<number, Put> = {
     // FreeBSD: never sent; and who is dry cannot be told for several associations at once.
     if (type === 'notifications-stopped') return -EOPNOTSUPP;
     if (type === 'sender-dry' && several(ep, v)) return -EOPNOTSUPP;
-    if (to.future) put(ep.subscribed, type, on);
+    if (to.future) put(ep, type, on);
     for (const a of to.asocs) {
-      put(a.subscribed, type, on);
+      put(a, type, on);
       if (type === 'sender-dry' && on) tellIfDry(s, a);
     }
     return 0;
@@ -79,8 +83,7 @@ export const EVENT_SETTERS: Record<number, Put> = {
     const io = v.dataIo === undefined ? false : flag(v.dataIo);
     if (io === undefined) return -EINVAL;
     ep.options.dataIo = io;
-    for (const set of [ep.subscribed, ...[...ep.asocs.values()].map(a => a.subscribed)])
-      for (const [event, x] of on) put(set, event, x);
+    for (const of of [ep, ...ep.asocs.values()]) for (const [event, x] of on) put(of, event, x);
     const a = ep.style === 'one-to-one' ? ep.only : undefined;
     if (a !== undefined && on.get('sender-dry') === true) tellIfDry(s, a);
     return 0;

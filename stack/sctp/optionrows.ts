@@ -427,11 +427,13 @@ option(
   undefined,
   'socket',
 );
+option('SO_ACCEPTCONN', '2/30 g', 'int', unsigned, undefined, 'socket');
 option('SO_REUSEADDR', '4/2 gs', 'int', unsigned, undefined, 'socket');
 option('SO_SNDBUF', '1001/7 gs', 'int', unsigned, undefined, 'socket');
 option('SO_RCVBUF', '1002/8 gs', 'int', unsigned, undefined, 'socket');
 option('SO_ERROR', '1007/4 g', 'int', unsigned, undefined, 'socket');
 option('SO_TYPE', '1008/3 g', 'int', unsigned, undefined, 'socket');
+option('SO_PROTOCOL', '1016/38 g', 'int', unsigned, undefined, 'socket');
 
 export const OPTIONS: readonly OptionRow[] = rows;
 /** Other names that headers have for the same numbers. */

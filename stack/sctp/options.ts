@@ -233,7 +233,8 @@ function setDefaultSend(
   if (f === undefined || typeof to === 'number' || f.sid > 65535 || f.prPolicy > api.SCTP_PR_SCTP_RTX) return -EINVAL;
   if (to.asocs.some(a => f.sid >= a.outStreamCount)) return -EINVAL;
   for (const t of [...(to.future ? [ep] : []), ...to.asocs])
-    for (const k of names) if ((v as Record<string, unknown>)[k] !== undefined) t.defaultSend[k] = f[k];
+    for (const k of names)
+      if ((v as Record<string, unknown>)[k] !== undefined) t.defaultSend = { ...t.defaultSend, [k]: f[k] };
   return 0;
 }
 
@@ -430,7 +431,7 @@ function setSocketOption(ep: Endpoint, name: number, value: unknown): number {
   }
   if (name !== api.SO_SNDBUF && name !== api.SO_RCVBUF) return -ENOPROTOOPT;
   const n = int(value);
-  if (n === undefined || n < 2048) return -EINVAL;
+  if (n === undefined || n < 1) return -EINVAL; // as BSD: every size that makes sense at all
   // A size the user chose is no longer tuned.
   if (name === api.SO_SNDBUF) {
     ep.sndLimit = n;

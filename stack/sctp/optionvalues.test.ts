@@ -68,7 +68,7 @@ describe('what is told of an association', () => {
     w.run(1.5 * f.SEC);
     w.take();
     w.inject(f.initAck());
-    w.run(1.5 * f.SEC);
+    w.run(2.5 * f.SEC); // backed off
     w.inject(f.cookieAck());
     w.take();
     so.send(Uint8Array.of(1));

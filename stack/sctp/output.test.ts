@@ -3,11 +3,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SCTP_SACK_IMMEDIATELY, SCTP_UNORDERED } from './api.js';
-import { DATA, DATA_B, DATA_E, DATA_I, DATA_U, ERROR, SACK } from './constants.js';
+import { DATA, DATA_B, DATA_E, DATA_I, DATA_U, ERROR, HEARTBEAT, HEARTBEAT_ACK, SACK } from './constants.js';
 import { Puppet } from './data.fixture.js';
 import { drain, SctpPair, sendInfo } from './harness.js';
 import { checkInvariants } from './invariants.js';
 import { setMtu } from './paths.js';
+import { ByteWriter } from './wire.js';
 
 const wide = { tunables: { maxburst: 0, initial_cwnd: 20 } };
 
@@ -24,16 +25,31 @@ describe('bundling (§6.10)', () => {
     );
   });
 
-  test('SACK and ERROR stand in front of DATA in one packet', () => {
+  test('ERROR and SACK stand in front of DATA in one packet', () => {
     const p = new Puppet(wide);
     p.data(0).data(1).take();
     p.send(10).inject([p.dataChunk(2, { sid: 50_000 })]);
     const sent = p.take();
     assert.deepEqual(
       sent.map(c => c.type),
-      [SACK, ERROR, DATA],
+      [ERROR, SACK, DATA],
     );
     assert.equal(new Set(sent.map(c => c.packet)).size, 1);
+  });
+
+  test('a delayed SACK goes along with a control chunk, behind it', () => {
+    const p = new Puppet(wide);
+    p.data(0).data(1).take();
+    assert.ok(p.a.sackTimer.pending);
+    const beat = new ByteWriter().chunk(HEARTBEAT, 0, w => w.tlv(1, x => x.u32(7))).take();
+    assert.deepEqual(
+      p
+        .inject([beat])
+        .take()
+        .map(c => c.type),
+      [HEARTBEAT_ACK, SACK],
+    );
+    assert.equal(p.a.sackTimer.pending, false);
   });
 
   test('a delayed SACK goes along with data', () => {

@@ -1,6 +1,6 @@
 /**
  * Output of an association at the end of a batch: which chunks go out now, in which packets (RFC 9260 §6.1, §6.10, §7.2).
- * Order in a packet: COOKIE ECHO, ECNE, SACK, other control chunks, then DATA, retransmissions first.
+ * Order in a packet: COOKIE ECHO or COOKIE ACK, other control chunks, ECNE, SACK, then DATA, retransmissions first.
  */
 
 import { MSEC } from '../kern/clock.js';
@@ -25,7 +25,7 @@ import type { Path } from './path.js';
 import { choosePath } from './paths.js';
 import { reason } from './reasons.js';
 import type { Sctp } from './sctp.js';
-import { afterOutput } from './shutdown.js';
+import { afterOutput, repeatShutdown } from './shutdown.js';
 import { armT3 } from './timers.js';
 import { type Tsn, tsnGe } from './types.js';
 import { ByteWriter, cause, textBytes } from './wire.js';
@@ -37,6 +37,7 @@ export function flushAssociation(s: Sctp, a: Association): void {
   const b = s.builder;
   const credits = a.burst;
   a.burst = 0;
+  a.sacked = false;
   let budget = a.maxBurst === 0 ? Number.MAX_SAFE_INTEGER : a.maxBurst * Math.max(credits, 1);
   choosePath(s, a);
   const cookie = sendCookie(s, a);
@@ -45,11 +46,12 @@ export function flushAssociation(s: Sctp, a: Association): void {
     b.write(COOKIE_ACK_CHUNK);
     a.cookieAckPath = undefined;
   }
-  // A delayed SACK goes along with data (§6.2).
-  if (!a.sackDue && a.sackTimer.pending && hasWork(a)) a.sackDue = true;
-  if (a.sackDue) sendSack(s, a);
+  if (a.shutdownAgain && a.state === 'SHUTDOWN_SENT') repeatShutdown(s, a);
+  // A delayed SACK goes along with whatever goes out (§6.2), behind the control chunks as in FreeBSD.
+  if (!a.sackDue && a.sackPending && (a.control.length > 0 || a.cwrDue || hasWork(a))) a.sackDue = true;
   sendControl(s, a);
-  if (a.canSendData) {
+  if (a.sackDue) sendSack(s, a);
+  if (a.canSendData && !a.wakening) {
     const before = begun(b);
     if (cookie || a.timedOut) budget = 1;
     a.timedOut = false;
@@ -97,7 +99,7 @@ export function sendSack(s: Sctp, a: Association, many = a.out.pending > 1): voi
   const b = s.builder;
   const last = a.lastFrom;
   const p = last !== undefined && last.state !== 'inactive' && !last.linkDown ? last : a.current;
-  const rx = s.receiver;
+  const sacks = s.sacks;
   if (!b.open(p, many)) return;
   if (a.ecneDue) {
     if (b.room < 8 + 16) {
@@ -110,18 +112,18 @@ export function sendSack(s: Sctp, a: Association, many = a.out.pending > 1): voi
     dv.setInt32(o + 4, a.ecneTsn);
     s.stats.sctps_outcontrolchunks++;
   }
-  let size = rx.sackSize(a, b.room);
+  let size = sacks.sackSize(a, b.room);
   if (size === 0) {
     b.close();
     if (!b.open(p, false)) return;
-    size = rx.sackSize(a, b.room);
+    size = sacks.sackSize(a, b.room);
   }
-  rx.writeSack(a, b.reserve(size), size);
+  sacks.writeSack(a, b.reserve(size), size);
   s.stats.sctps_sendsacks++;
   s.stats.sctps_outcontrolchunks++;
   a.sackDue = false;
   a.packetsSinceSack = 0;
-  s.stack.callouts.stop(a.sackTimer);
+  if (a.sackPending) s.stack.callouts.stop(a.sackTimer);
 }
 
 function sendControl(s: Sctp, a: Association): void {

@@ -188,6 +188,7 @@ export class PacketBuilder {
     this.#trainBytes = 0;
     if (many) {
       const route = s.stack.routes.lookupFrom(p.source, p.addr);
+      p.trains = route !== undefined && route.ifp.trainBytes > 0;
       if (route !== undefined && route.ifp.trainBytes > 0) {
         const headers = 14 + p.overhead;
         this.#trainBytes = Math.min(route.ifp.trainBytes, 65535 + 14) - headers;

@@ -13,6 +13,7 @@ import type { StampedEvent } from '../kern/event.js';
 import { type Mbuf, MbufPool, type MbufPoolSizes } from '../kern/mbuf.js';
 import { AF_INET, AF_INET6, SOCK_STREAM } from '../kern/protosw.js';
 import { type SockAddr, Socket } from '../kern/socket.js';
+import type { Steering } from '../kern/steering.js';
 import { SCTP_KEXT, type SctpKext, sctpKext } from '../kexts/SCTP.kext/index.js';
 import { IFF_MULTICAST, IFF_NOARP, IFF_POINTOPOINT, IFF_RUNNING, type IfDriver, Ifnet } from '../net/ifnet.js';
 import { InAddr, IPPROTO_ICMP, IPPROTO_SCTP, IPPROTO_UDP } from '../netinet/in.js';
@@ -320,6 +321,8 @@ export interface WirePeerOptions {
   /** Addresses of the stack's interface beside the first, as "10.0.1.1/24". */
   readonly more?: readonly string[];
   readonly mtu?: number;
+  /** One queue of several. */
+  readonly steering?: Steering;
 }
 
 const ETHER_IP = Uint8Array.of(2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00);
@@ -353,7 +356,8 @@ export class WirePeer implements IfDriver {
     this.#family = options.family ?? 4;
     [this.local, this.peer] = this.#family === 4 ? ['10.0.0.1', '10.0.0.2'] : ['fd00::1', 'fd00::2'];
     const pool = new MbufPool(options.pool ?? { small: 2048, cluster: 1024, jumbo: 8 });
-    this.stack = new Stack({ clock: this.clock, random: new SeededRandom(options.seed ?? 1), pool });
+    const random = new SeededRandom(options.seed ?? 1);
+    this.stack = new Stack({ clock: this.clock, random, pool, steering: options.steering });
     const flags = IFF_NOARP | IFF_POINTOPOINT | IFF_MULTICAST;
     this.ifp = new Ifnet('nke0', Uint8Array.of(2, 0, 0, 0, 0, 1), options.mtu ?? 1500, flags);
     this.ifp.driver = this;

@@ -11,28 +11,23 @@ import type { Reason } from './api.js';
 import type { Association } from './association.js';
 import type { Endpoint } from './endpoint.js';
 import { mayProbe, scheduleHeartbeat, sendHeartbeat } from './heartbeat.js';
-import { Path } from './path.js';
+import { Path, SOURCE_GIVEN, SOURCE_NONE, SOURCE_ROUTE, sourceScored } from './path.js';
 import { reason } from './reasons.js';
 import type { Sctp } from './sctp.js';
-import { t3Expired } from './timers.js';
 
 const DEFAULT_MTU = 1500;
 
 /** Adds a path to a peer's address, unconfirmed (§5.4). `source`: our address if known already. */
 export function addPath(s: Sctp, a: Association, addr: InAddr, encapsPort: number, source?: InAddr): Path {
-  const p = new Path(a, a.paths.length, addr, {
-    t3: q => t3Expired(s, q),
-    hb: q => heartbeatDue(s, q),
-    pmtuRaise: q => raiseMtu(s, q),
-  });
+  const p = new Path(a, a.paths.length, addr);
   p.encapsPort = encapsPort;
   p.tos = a.tos;
   p.hbEnabled = a.endpoint.options.hbEnabled;
-  a.paths.push(p);
+  a.paths = [...a.paths, p];
   if (source !== undefined) {
-    p.source.copy(source);
+    p.source = ownObject(s, source);
     p.hasSource = true;
-    p.sourceWhy = 'the address the peer wrote to';
+    p.sourceChoice = SOURCE_GIVEN;
   } else selectSource(s, p);
   learnMtu(s, p);
   a.cc.init(p, a.peerRwnd > 0 ? a.peerRwnd : 65535, s.tunables);
@@ -40,7 +35,20 @@ export function addPath(s: Sctp, a: Association, addr: InAddr, encapsPort: numbe
   return p;
 }
 
-const heartbeatDue = (s: Sctp, p: Path): void => scheduleHeartbeat(s, p, true);
+/** The interface's own object of one of our addresses; a copy of what is not, or no longer, ours. */
+function ownObject(s: Sctp, addr: InAddr): InAddr {
+  for (const x of s.stack.interfaces.ownerOf(addr)?.addresses ?? []) if (x.addr.equals(addr)) return x.addr;
+  return addr.clone();
+}
+
+/** The heartbeat timer: what an idle association does not need goes before the heartbeat of an idle path is sent. */
+export function heartbeatDue(s: Sctp, p: Path): void {
+  if (p.flight === 0 && s.now - p.lastUsed >= p.hbInterval) {
+    p.releaseIdle();
+    p.asoc.releaseIdle();
+  }
+  scheduleHeartbeat(s, p, true);
+}
 
 export function findPath(a: Association, addr: InAddr): Path | undefined {
   for (let i = 0; i < a.paths.length; i++) if (a.paths[i]!.addr.equals(addr)) return a.paths[i];
@@ -57,42 +65,66 @@ export function ownAddresses(s: Sctp, ep: Endpoint): { addr: InAddr; prefix: num
   for (const ifp of s.stack.interfaces.list()) {
     if (!usableInterface(ifp)) continue;
     for (const x of ifp.addresses) {
-      if (ep.addresses.length > 0 && !ep.addresses.some(b => b.equals(x.addr))) continue;
+      if (!mayUse(ep, x.addr)) continue;
       out.push({ addr: x.addr, prefix: x.prefix, link: ifp.link });
     }
   }
   return out;
 }
 
+/** True when one of the addresses that an endpoint may use (ownAddresses) passes a test. */
+export function someOwnAddress(s: Sctp, ep: Endpoint, test: (addr: InAddr) => boolean): boolean {
+  for (const ifp of s.stack.interfaces.list()) {
+    if (!usableInterface(ifp)) continue;
+    for (const { addr } of ifp.addresses) if (mayUse(ep, addr) && test(addr)) return true;
+  }
+  return false;
+}
+
+/** True when an endpoint may use one of our addresses. */
+function mayUse(ep: Endpoint, addr: InAddr): boolean {
+  const bound = ep.addresses;
+  if (bound.length === 0) return true;
+  for (let i = 0; i < bound.length; i++) if (bound[i]!.equals(addr)) return true;
+  return false;
+}
+
+/** Paths of the association, other than p, that send from an address. */
+function usersOf(p: Path, addr: InAddr): number {
+  let users = 0;
+  for (const q of p.asoc.paths) if (q !== p && q.hasSource && q.source.equals(addr)) users++;
+  return users;
+}
+
 /**
- * Chooses our address for a path and writes down why: same family and a scope that can reach the peer; then a link that is
- * up; then one that fewer of the association's paths use; then one in the peer's own subnet; then the order of interfaces.
+ * Chooses our address for a path and notes why: same family and a scope that can reach the peer; then a link that is up;
+ * then one that fewer of the association's paths use; then one in the peer's own subnet; then the order of interfaces.
  */
 export function selectSource(s: Sctp, p: Path): boolean {
-  const a = p.asoc;
-  let best: { addr: InAddr; score: number; why: string } | undefined;
-  for (const c of ownAddresses(s, a.endpoint)) {
-    if (c.addr.family !== p.addr.family || !scopeReaches(c.addr, p.addr)) continue;
-    const users = a.paths.filter(q => q !== p && q.hasSource && q.source.equals(c.addr)).length;
-    const onLink = c.addr.inPrefix(p.addr, c.prefix);
-    const score = (c.link ? 1_000_000 : 0) - users * 1000 + (onLink ? 100 : 0);
-    if (best === undefined || score > best.score) {
-      const parts = [
-        c.link ? 'link up' : 'link down, but the only one',
-        onLink ? `in the peer's subnet /${c.prefix}` : 'routed',
-        users === 0 ? 'used by no other path' : `used by ${users} other path${users > 1 ? 's' : ''}`,
-      ];
-      best = { addr: c.addr, score, why: parts.join(', ') };
+  let best: InAddr | undefined;
+  let most = 0;
+  for (const ifp of s.stack.interfaces.list()) {
+    if (!usableInterface(ifp)) continue;
+    for (const { addr, prefix } of ifp.addresses) {
+      if (addr.family !== p.addr.family || !scopeReaches(addr, p.addr) || !mayUse(p.asoc.endpoint, addr)) continue;
+      const users = usersOf(p, addr);
+      const onLink = addr.inPrefix(p.addr, prefix);
+      const score = (ifp.link ? 1_000_000 : 0) - users * 1000 + (onLink ? 100 : 0);
+      if (best !== undefined && score <= most) continue;
+      best = addr;
+      most = score;
+      p.sourceChoice = sourceScored(ifp.link, onLink, prefix, users);
     }
   }
   if (best === undefined) {
-    p.hasSource = s.stack.routes.source(p.addr, p.source);
-    p.sourceWhy = p.hasSource ? 'chosen by the route' : 'no address of ours can reach the peer';
+    const source = p.source.clone();
+    p.hasSource = s.stack.routes.source(p.addr, source);
+    p.source = source;
+    p.sourceChoice = p.hasSource ? SOURCE_ROUTE : SOURCE_NONE;
     return p.hasSource;
   }
-  p.source.copy(best.addr);
+  p.source = best;
   p.hasSource = true;
-  p.sourceWhy = best.why;
   return true;
 }
 
@@ -101,12 +133,33 @@ function scopeReaches(own: InAddr, peer: InAddr): boolean {
   return own.isLoopback === peer.isLoopback && own.isLinkLocal === peer.isLinkLocal;
 }
 
-/** The addresses to list in INIT and INIT ACK for a peer seen at `peer` (facts part 7.31): by scope. */
-export function listAddresses(s: Sctp, ep: Endpoint, peer: InAddr): InAddr[] {
-  return ownAddresses(s, ep)
-    .map(x => x.addr)
-    .filter(x => (ep.family === 6 ? !(ep.v6only && x.family === 4) : x.family === 4))
-    .filter(x => x.isLoopback === peer.isLoopback && (x.isLinkLocal ? peer.isLinkLocal : true));
+/**
+ * The addresses to list in INIT and INIT ACK for a peer seen at `peer` (facts part 7.31): by scope. Equal lists are mostly one
+ * array, not to be written: all associations of a host tell the same.
+ */
+export function listAddresses(s: Sctp, ep: Endpoint, peer: InAddr): readonly InAddr[] {
+  const last = s.listed;
+  let n = 0; // so far it is the beginning of the last list
+  let fresh: InAddr[] | undefined;
+  for (const ifp of s.stack.interfaces.list()) {
+    if (!usableInterface(ifp)) continue;
+    for (const { addr } of ifp.addresses) {
+      if (!listed(ep, addr, peer) || !mayUse(ep, addr)) continue;
+      if (fresh === undefined && n < last.length && last[n] === addr) n++;
+      else {
+        fresh ??= last.slice(0, n);
+        fresh.push(addr);
+      }
+    }
+  }
+  if (fresh === undefined && n === last.length) return last;
+  s.listed = fresh ?? last.slice(0, n);
+  return s.listed;
+}
+
+function listed(ep: Endpoint, x: InAddr, peer: InAddr): boolean {
+  const family = ep.family === 6 ? !(ep.v6only && x.family === 4) : x.family === 4;
+  return family && x.isLoopback === peer.isLoopback && (!x.isLinkLocal || peer.isLinkLocal);
 }
 
 /** The path's MTU from its route, and what ICMP has told the host. */
@@ -129,7 +182,8 @@ export function setMtu(s: Sctp, p: Path, mtu: number, why: string): void {
   s.report(p.asoc, 'path-mtu', reason(why, '§7.3'), { address: p.addr.toString(), from: old, to: mtu });
 }
 
-function raiseMtu(s: Sctp, p: Path): void {
+/** The timer of a lowered MTU: as much as the route has now. */
+export function raiseMtu(s: Sctp, p: Path): void {
   const route = s.stack.routes.lookupFrom(p.source, p.addr);
   if (route !== undefined && route.mtu > p.mtu) setMtu(s, p, route.mtu, 'the time to try a larger MTU again has come');
 }

@@ -77,12 +77,19 @@ test('bulk transfer, ordered, one stream', () => {
   assert.equal(p.end(), 0);
 });
 
-test('bulk transfer in trains', () => {
-  const p = new SctpPair({ trains: true });
-  const [c, s, l] = p.connect();
-  transfer(p, c, s, 2_000_000, 1400);
-  for (const so of [c, s, l]) so.close();
-  assert.equal(p.end(), 0);
+test('bulk transfer in trains, acknowledged as trains: fewer SACKs than for as many single packets', () => {
+  const sacks = (trains: boolean): number => {
+    const p = new SctpPair({ trains });
+    const [c, s, l] = p.connect();
+    transfer(p, c, s, 4_000_000, 1400);
+    const { sctps_sendsacks, sctps_recvdata } = p.kexts[1].sctp!.stats;
+    for (const so of [c, s, l]) so.close();
+    assert.equal(p.end(), 0);
+    return sctps_sendsacks / sctps_recvdata;
+  };
+  assert.ok(sacks(false) > 0.45, 'every second packet (§6.2)');
+  const each = sacks(true);
+  assert.ok(each < 0.3 && each > 0.02, `${each} SACKs a packet`);
 });
 
 test('messages larger than the path MTU and larger than the receive buffer', () => {

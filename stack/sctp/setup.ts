@@ -1,23 +1,21 @@
 /**
- * Setting up an association: INIT, INIT ACK, COOKIE ECHO, COOKIE ACK, with collisions and restarts (RFC 9260 §5.1, §5.2).
+ * Setting up an association: INIT, INIT ACK and COOKIE ACK (RFC 9260 §5.1, §5.2.1 to §5.2.3, §5.2.5). COOKIE ECHO is in
+ * cookieecho.ts.
  */
 
 import { MSEC } from '../kern/clock.js';
 import { ECONNREFUSED } from '../kern/errno.js';
 import { InAddr } from '../netinet/in.js';
-import { abortAssociation, endAssociation, endPartialDelivery } from './abort.js';
+import { abortAssociation, endAssociation } from './abort.js';
 import { type InitMsg, type Notification, SCTP_ASSOC_SUPPORTS_MULTIBUF } from './api.js';
 import { Association } from './association.js';
-import { CHUNK_ACKED, CHUNK_RESEND, CHUNK_SENT } from './chunks.js';
 import { CC_MODULES, rfc9260 } from './congestion.js';
 import {
   ABORT,
-  CAUSE_COOKIE_IN_SHUTDOWN,
   CAUSE_INVALID_PARAM,
   CAUSE_MISSING_PARAM,
   CAUSE_OUT_OF_RESOURCE,
   CAUSE_RESTART_NEW_ADDR,
-  CAUSE_STALE_COOKIE,
   CAUSE_UNRECOGNIZED_PARAMS,
   COMMON_HEADER,
   ERROR,
@@ -31,23 +29,20 @@ import {
   pad4,
   SHUTDOWN_ACK,
 } from './constants.js';
-import type { CookieFields } from './cookie.js';
 import type { Endpoint } from './endpoint.js';
 import { buildInit, type InitInfo, MAX_INIT, parseInit } from './init.js';
 import type { PacketContext } from './input.js';
-import { outOfTheBlue } from './ootb.js';
 import { queueControl } from './output.js';
 import { sendOnPath, sendPacket } from './packet.js';
 import type { Path } from './path.js';
 import { addPath, confirmPath, findPath, listAddresses, startHeartbeats } from './paths.js';
 import { reason, reasonText } from './reasons.js';
-import { resolveCookie } from './restart.js';
 import type { Sctp } from './sctp.js';
-import { failQueued, failUnsent } from './sendfail.js';
+import { failUnsent } from './sendfail.js';
 import { startShutdown } from './shutdown.js';
 import { roundRobin } from './streams.js';
-import { ASSOC_TIMERS, armAutoclose, armT1, measureRtt } from './timers.js';
-import { type Tsn, tsn, tsnGt, type Vtag } from './types.js';
+import { armAutoclose, armT1, measureRtt } from './timers.js';
+import { type Tsn, tsn, type Vtag } from './types.js';
 import { ByteWriter, cause, EMPTY, errorChunk, walkTlvs } from './wire.js';
 
 /** A new association on an endpoint, not yet in any table. */
@@ -60,7 +55,7 @@ export function newAssociation(
   initialTsn: Tsn,
 ): Association {
   const cc = CC_MODULES[ep.options.ccModule] ?? rfc9260;
-  return new Association(ep, ep.newId(), localPort, peerPort, tag, initialTsn, cc, roundRobin, ASSOC_TIMERS(s));
+  return new Association(ep, ep.newId(), localPort, peerPort, tag, initialTsn, cc, roundRobin, s.timers);
 }
 
 /** The first TSN of an association: random, unless the user counts for a test (SCTP_SET_INITIAL_DBG_SEQ). */
@@ -146,7 +141,7 @@ export function sendInit(s: Sctp, a: Association): void {
 }
 
 /** An ABORT in answer to a packet, outside any association. */
-function refuse(
+export function refuse(
   s: Sctp,
   p: PacketContext,
   tag: number,
@@ -227,7 +222,7 @@ export function handleInit(
   }
   if (info.unreported > 0) s.drop('sctps_unreported', a);
   if (a === undefined) {
-    answerInit(s, ep, p, info, o, len, s.newTag(), initialTsn(s, ep), 0, 0);
+    answerInit(s, ep, p, info, o, len, ep.options.ecn, s.newTag(), initialTsn(s, ep), 0, 0);
     return;
   }
   if (p.from !== undefined && p.from.encapsPort !== p.info.udpSrc && a.state !== 'COOKIE_WAIT') {
@@ -262,6 +257,7 @@ export function handleInit(
       info,
       o,
       len,
+      a.state === 'COOKIE_WAIT' ? a.ecnWanted : a.ecn,
       a.myTag,
       a.initialTsn,
       a.state === 'COOKIE_WAIT' ? 0 : a.myTag,
@@ -274,10 +270,10 @@ export function handleInit(
     a.tieLocal = s.newTag();
     a.tiePeer = s.newTag();
   }
-  answerInit(s, a.endpoint, p, info, o, len, s.newTag(), initialTsn(s, a.endpoint), a.tieLocal, a.tiePeer);
+  answerInit(s, a.endpoint, p, info, o, len, a.ecn, s.newTag(), initialTsn(s, a.endpoint), a.tieLocal, a.tiePeer);
 }
 
-/** Sends INIT ACK with a cookie; keeps nothing. */
+/** Sends INIT ACK with a cookie; keeps nothing. `wanted`: ECN is on, so far as we are concerned. */
 function answerInit(
   s: Sctp,
   ep: Endpoint,
@@ -285,14 +281,15 @@ function answerInit(
   info: InitInfo,
   o: number,
   len: number,
+  wanted: boolean,
   myTag: number,
   myTsn: number,
   tieLocal: number,
   tiePeer: number,
 ): void {
   const out = Math.min(ep.options.outStreams, info.inStreams);
-  const ecn = info.ecn && ep.options.ecn;
-  const init = s.stack.pool.u8.slice(o, o + len);
+  const ecn = info.ecn && wanted;
+  const init = s.stack.pool.u8.subarray(o, o + len);
   const cookie = s.cookies.make({
     ecn,
     inStreams: ep.options.inStreams,
@@ -322,7 +319,8 @@ function answerInit(
     outStreams: out,
     inStreams: ep.options.inStreams,
     tsn: myTsn,
-    ecn,
+    // Said whether the peer said it or not, as FreeBSD does; what both said (the cookie) counts.
+    ecn: wanted,
     preservative: 0,
     families: undefined,
     addresses: addresses.length > 1 ? addresses : [],
@@ -373,7 +371,8 @@ export function handleInitAck(s: Sctp, a: Association, p: PacketContext, o: numb
     return;
   }
   if (info.unreported > 0) s.drop('sctps_unreported', a);
-  if (setup.tries === 0 && setup.path.hbSentAt >= 0) measureRtt(setup.path, s.now - setup.path.hbSentAt);
+  const measured = setup.tries === 0 && setup.path.hbSentAt >= 0;
+  if (measured) measureRtt(setup.path, s.now - setup.path.hbSentAt);
   setup.path.hbSentAt = -1;
   s.stack.callouts.stop(a.t1);
   a.errors = 0;
@@ -387,7 +386,8 @@ export function handleInitAck(s: Sctp, a: Association, p: PacketContext, o: numb
     kind: 'cookie-echoed',
     tries: 0,
     staleTries: setup.tries,
-    timeoutNs: a.rtoInitial * MSEC,
+    // §6.3.1: from here on what the INIT has measured; what was sent more than once has not, and stays backed off (E2).
+    timeoutNs: measured ? setup.path.rto : setup.timeoutNs,
     path,
     cookie: info.cookie,
     sentAt: s.now,
@@ -396,7 +396,8 @@ export function handleInitAck(s: Sctp, a: Association, p: PacketContext, o: numb
   // §3.2.2: parameters that we did not know are reported with the COOKIE ECHO.
   if (info.unrecognized.length > 0) {
     s.stats.sctps_errorsent++;
-    queueControl(s, a, errorChunk(ERROR, 0, [cause(CAUSE_UNRECOGNIZED_PARAMS, concat(info.unrecognized))]), path);
+    const causes = info.unrecognized.map(x => cause(CAUSE_UNRECOGNIZED_PARAMS, x)); // one each, as FreeBSD
+    queueControl(s, a, errorChunk(ERROR, 0, causes), path);
   }
   armT1(s, a, a.setup.timeoutNs);
   s.markDirty(a);
@@ -411,18 +412,8 @@ function rivalOf(s: Sctp, a: Association, info: InitInfo, p: PacketContext): str
   return undefined;
 }
 
-function concat(parts: readonly Uint8Array[]): Uint8Array {
-  const w = new ByteWriter();
-  // The padding of the last one does not count into the cause's length (§3.2).
-  for (const x of parts) {
-    while (w.length % 4 !== 0) w.u8(0);
-    w.bytes(x);
-  }
-  return w.take();
-}
-
 /** Takes over what the peer's INIT or INIT ACK says. */
-function applyPeer(s: Sctp, a: Association, info: InitInfo, src: InAddr, encapsPort: number): void {
+export function applyPeer(s: Sctp, a: Association, info: InitInfo, src: InAddr, encapsPort: number): void {
   a.peerTag = info.tag as Vtag;
   a.peerRwnd = info.rwnd;
   a.peerArwnd = info.rwnd;
@@ -437,255 +428,6 @@ function applyPeer(s: Sctp, a: Association, info: InitInfo, src: InAddr, encapsP
   for (const x of usable) if (findPath(a, x) === undefined) addPath(s, a, x, encapsPort);
   if (info.droppedAddresses > 0 || usable.length < info.addresses.length) s.drop('sctps_addrdropped', a);
   for (const path of a.paths) a.cc.init(path, info.rwnd, s.tunables);
-}
-
-/** Accept queue of a listener: is there room for one more? */
-function listenerFull(ep: Endpoint): boolean {
-  return ep.style === 'one-to-one' && ep.acceptQueue.length >= Math.max(ep.backlog, 1);
-}
-
-/**
- * COOKIE ECHO (§5.1 D, §5.2.4). Returns the association to which the rest of the packet belongs, or undefined when the
- * packet ends here.
- */
-export function handleCookieEcho(
-  s: Sctp,
-  a: Association | undefined,
-  ep: Endpoint | undefined,
-  p: PacketContext,
-  o: number,
-  len: number,
-): Association | undefined {
-  const c = s.cookies.open(s.stack.pool.u8.slice(o + 4, o + len));
-  const stale = c === undefined ? undefined : s.cookies.staleness(c);
-  const fits = c !== undefined && c.localPort === p.dstPort && c.peerPort === p.srcPort && c.myTag === p.tag;
-  if (!fits || stale === undefined) {
-    if (a === undefined && ep === undefined) outOfTheBlue(s, p);
-    else s.drop('sctps_badcookie', a); // §5.1.5 rules 2 and 3
-    return undefined;
-  }
-  const dv = new DataView(c.init.buffer, c.init.byteOffset, c.init.length);
-  const info = parseInit(dv, 0, c.init.length, s.tunables.max_held_addresses);
-  if ('error' in info) {
-    s.drop('sctps_badcookie', a);
-    return undefined;
-  }
-  // The cookie may come from an address that the association does not know: its INIT names the others (§5.1.2).
-  a ??=
-    s.byAddress(c.src, p.info.dst, c.localPort, c.peerPort)?.asoc ??
-    associationOfInit(s, dv, 0, c.init.length, p.info.dst, c.localPort, c.peerPort);
-  const action = a === undefined ? undefined : resolveCookie(c, a);
-  if (stale > 0 && action !== 'duplicate') {
-    // §5.1.5 rule 4, §5.2.4 rule 3.
-    s.drop('sctps_stalecookie', a);
-    s.stats.sctps_errorsent++;
-    sendPacket(s, p.info.dst, p.info.src, p.dstPort, p.srcPort, c.peerTag, p.info.udpSrc, 0, [
-      errorChunk(ERROR, 0, [cause(CAUSE_STALE_COOKIE, new ByteWriter().u32(Math.min(stale, 0xffffffff)).take())]),
-    ]);
-    return undefined;
-  }
-  if (a === undefined) {
-    if (ep !== undefined) return accept(s, ep, p, c, info);
-    outOfTheBlue(s, p);
-    return undefined;
-  }
-  if (a.state === 'SHUTDOWN_ACK_SENT' && action !== undefined && action !== 'discard') {
-    cookieWhileShuttingDown(s, a, p, c);
-    return undefined;
-  }
-  switch (action) {
-    case 'restart':
-      return restart(s, a, p, c, info);
-    case 'collision':
-      return collide(s, a, p, c, info);
-    case 'duplicate':
-      if (a.state === 'COOKIE_ECHOED' || a.state === 'COOKIE_WAIT') {
-        s.stack.callouts.stop(a.t1);
-        establish(s, a, 'passive');
-      }
-      cookieAck(s, a, p);
-      return a;
-    default:
-      s.drop('sctps_discardcookie', a);
-      return undefined;
-  }
-}
-
-function cookieAck(s: Sctp, a: Association, p: PacketContext): void {
-  a.cookieAckPath = p.from ?? a.current;
-  s.markDirty(a);
-}
-
-/** A new association from a cookie, on the listener itself (one-to-many) or on an endpoint waiting for accept. */
-function accept(
-  s: Sctp,
-  listener: Endpoint,
-  p: PacketContext,
-  c: CookieFields,
-  info: InitInfo,
-): Association | undefined {
-  // A tag in time-wait is that of an association that has ended: its cookie comes late, or is replayed.
-  if (s.byTag(c.myTag) !== undefined || s.inTimeWait(c.myTag)) {
-    s.drop('sctps_discardcookie');
-    return undefined;
-  }
-  if (listenerFull(listener)) {
-    s.drop('sctps_listenfull');
-    if (s.tunables.abort_at_limit === 1)
-      refuse(s, p, c.peerTag, [cause(CAUSE_OUT_OF_RESOURCE)], 'the accept queue of the listener is full', '§5.1');
-    return undefined;
-  }
-  let ep = listener;
-  if (listener.style === 'one-to-one') {
-    ep = listener.heir(undefined, s.tunables);
-    ep.listener = listener;
-    s.endpoints.add(ep);
-    s.addPort(ep);
-    listener.acceptQueue.push(ep);
-    s.wake(listener);
-  }
-  const a = newAssociation(s, ep, c.localPort, c.peerPort, c.myTag as Vtag, tsn(c.myTsn));
-  a.role = 'passive';
-  s.addAssociation(a);
-  // §5.1: the INIT's source is the first path; it is confirmed, the cookie has come back from there.
-  const first = addPath(s, a, c.src, c.encapsPort, c.dst);
-  a.primary = a.current = first;
-  a.outStreamCount = c.outStreams;
-  applyPeer(s, a, info, c.src, c.encapsPort);
-  a.localAddresses = listAddresses(s, ep, c.src);
-  a.ecn = c.ecn;
-  confirmPath(s, first, false);
-  // The COOKIE ECHO may have come from another of the peer's addresses.
-  p.from = findPath(a, p.info.src) ?? first;
-  establish(s, a, 'passive');
-  cookieAck(s, a, p);
-  return a;
-}
-
-/**
- * A COOKIE ECHO in SHUTDOWN-ACK-SENT (§5.2.4 A, §3.3.10.10), of the peer's new self or a copy of the old one: as FreeBSD, an
- * ERROR with the cookie's tag in a packet of its own, and SHUTDOWN ACK again with the tag that we know, which a restarted
- * peer reflects (§8.5.1 E).
- */
-function cookieWhileShuttingDown(s: Sctp, a: Association, p: PacketContext, c: CookieFields): void {
-  s.drop('sctps_unexpected', a);
-  s.stats.sctps_errorsent++;
-  queueControl(s, a, errorChunk(SHUTDOWN_ACK, 0, []), p.from);
-  sendPacket(s, p.info.dst, p.info.src, p.dstPort, p.srcPort, c.peerTag, p.info.udpSrc, 0, [
-    errorChunk(ERROR, 0, [cause(CAUSE_COOKIE_IN_SHUTDOWN)]),
-  ]);
-}
-
-/** Case A: the peer has restarted: the socket survives, everything else begins anew (§5.2.4.1). */
-function restart(s: Sctp, a: Association, p: PacketContext, c: CookieFields, info: InitInfo): Association | undefined {
-  s.stats.sctps_restartestab++;
-  failQueued(s, a);
-  endPartialDelivery(s, a);
-  s.receiver.clear(a);
-  a.out.reset();
-  resetSender(a, c.myTsn);
-  for (const t of [a.t1, a.t2, a.guard, a.sackTimer]) s.stack.callouts.stop(t);
-  for (const path of a.paths) {
-    s.stack.callouts.stop(path.t3);
-    path.flight = 0;
-    path.inFastRecovery = false;
-    path.errors = 0;
-  }
-  s.retag(a, c.myTag as Vtag);
-  a.tieLocal = a.tiePeer = 0;
-  a.control.length = 0;
-  a.dups.length = 0;
-  a.ecneDue = a.cwrDue = false;
-  a.shutdownAgain = false;
-  a.dryReported = true;
-  a.packetsSinceSack = 0;
-  a.hadGap = false;
-  a.sackDue = false;
-  a.firstData = true;
-  a.errors = 0;
-  a.outStreamCount = c.outStreams;
-  const wasUp = a.established;
-  applyPeer(s, a, info, c.src, c.encapsPort);
-  a.ecn = c.ecn;
-  const path = findPath(a, c.src);
-  if (path !== undefined) confirmPath(s, path, true); // the cookie has come back from there
-  p.from = findPath(a, p.info.src) ?? path;
-  const why = reason('the peer has restarted the association', '§5.2.4.1');
-  if (wasUp) {
-    const ep = a.endpoint;
-    a.state = 'ESTABLISHED';
-    a.closing = false;
-    ep.peerDone = false;
-    s.notify(ep, assocChange(a, 'restart', why));
-    s.report(a, 'restart', why, { peer: a.primary.addr.toString() });
-    s.wake(ep);
-    if (ep.gone || ep.cantSend) startShutdown(s, a); // our user wanted the end, and still does
-  } else establish(s, a, 'passive');
-  cookieAck(s, a, p);
-  return a;
-}
-
-function resetSender(a: Association, initial: number): void {
-  a.initialTsn = tsn(initial);
-  a.nextTsn = a.initialTsn;
-  a.cumAcked = tsn(initial - 1);
-  a.highestAcked = a.cumAcked;
-  a.resendFrom = a.initialTsn;
-  a.ring.fill(0);
-  a.flight = 0;
-  a.flightChunks = 0;
-  a.resend = 0;
-  a.probing = false;
-  a.fastRetransmitDue = false;
-}
-
-/** Case B: both INITs crossed (§5.2.4.2): the peer's tag and parameters are those of the cookie. */
-function collide(s: Sctp, a: Association, p: PacketContext, c: CookieFields, info: InitInfo): Association {
-  s.stack.callouts.stop(a.t1);
-  const wasUp = a.established;
-  if (!wasUp) s.stats.sctps_collisionestab++;
-  a.outStreamCount = Math.min(a.outStreamCount, c.outStreams);
-  if (wasUp) {
-    a.peerTag = info.tag as Vtag;
-    if (tsn(info.tsn) !== a.peerInitialTsn) {
-      // The peer has begun to count anew: what it sent before is not what will follow.
-      endPartialDelivery(s, a);
-      s.receiver.clear(a);
-      a.startReceiving(tsn(info.tsn), a.inStreamCount);
-    }
-    s.report(a, 'collision', reason('the peer uses the tag of its other INIT', '§5.2.4.2'));
-  } else {
-    applyPeer(s, a, info, c.src, c.encapsPort);
-    a.ecn = c.ecn;
-    const path = findPath(a, c.src);
-    if (path !== undefined) {
-      if (!path.usable || path.state !== 'active') confirmPath(s, path, false);
-      a.primary = a.current = path;
-    }
-  }
-  markOutstanding(s, a);
-  p.from = findPath(a, p.info.src);
-  if (!wasUp) establish(s, a, 'passive');
-  cookieAck(s, a, p);
-  return a;
-}
-
-/** Everything in flight goes again: the peer cannot have kept it. */
-export function markOutstanding(s: Sctp, a: Association): void {
-  const chunks = s.chunks;
-  for (let t = (a.cumAcked + 1) | 0; tsnGt(a.nextTsn, t); t = (t + 1) | 0) {
-    const m = a.ring[t & a.ringMask]!;
-    if (m === 0 || chunks.state[m] === CHUNK_RESEND) continue;
-    if (chunks.state[m] === CHUNK_SENT) {
-      const path = a.paths[chunks.path[m]!]!;
-      path.flight -= chunks.len[m]!;
-      a.flight -= chunks.len[m]!;
-      a.flightChunks--;
-    } else if (chunks.state[m] !== CHUNK_ACKED) continue;
-    chunks.state[m] = CHUNK_RESEND;
-    a.resend++;
-  }
-  a.resendFrom = tsn(a.cumAcked + 1);
 }
 
 /** COOKIE ACK (§5.1 E), or what proves it: the association is up. */
@@ -727,9 +469,9 @@ export function assocChange(
 const FEATURES: readonly number[] = [SCTP_ASSOC_SUPPORTS_MULTIBUF];
 
 /** Enters ESTABLISHED: tells the user, starts heartbeats, lets queued data go. */
-function establish(s: Sctp, a: Association, role: 'active' | 'passive'): void {
+export function establish(s: Sctp, a: Association, role: 'active' | 'passive'): void {
   a.state = 'ESTABLISHED';
-  a.setup = undefined;
+  a.endSetup(s.stack.callouts);
   a.role = role;
   a.errors = 0;
   a.lastActive = s.now;

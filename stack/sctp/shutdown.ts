@@ -6,7 +6,7 @@ import { acknowledgeUpTo } from './acknowledge.js';
 import type { Association } from './association.js';
 import { CAUSE_PROTOCOL_VIOLATION, CAUSE_USER_ABORT, SHUTDOWN, SHUTDOWN_ACK, SHUTDOWN_COMPLETE } from './constants.js';
 import type { PacketContext } from './input.js';
-import { markImmediate } from './output.js';
+import { markImmediate, queueControl } from './output.js';
 import { sendOnPath } from './packet.js';
 import { reason } from './reasons.js';
 import type { Sctp } from './sctp.js';
@@ -49,8 +49,16 @@ function leftOpen(s: Sctp, a: Association): boolean {
 
 /** Called after each output of an association: is it time for SHUTDOWN or SHUTDOWN ACK? */
 export function afterOutput(s: Sctp, a: Association): void {
+  const { locked } = a.out;
+  // A message whose end has not come holds its stream: what is queued on others could never go.
+  const held = locked?.openMessage === true && locked.queue.head === 0;
   const idle = a.outstanding === 0 && a.out.pending === 0;
-  if (idle && (a.state === 'SHUTDOWN_PENDING' || a.state === 'SHUTDOWN_RECEIVED') && leftOpen(s, a)) return;
+  if (
+    (idle || (held && a.outstanding === 0)) &&
+    (a.state === 'SHUTDOWN_PENDING' || a.state === 'SHUTDOWN_RECEIVED') &&
+    leftOpen(s, a)
+  )
+    return;
   if (a.state === 'SHUTDOWN_PENDING' && idle) {
     a.state = 'SHUTDOWN_SENT';
     a.shutdownAgain = false;
@@ -58,19 +66,26 @@ export function afterOutput(s: Sctp, a: Association): void {
   } else if (a.state === 'SHUTDOWN_RECEIVED' && idle) {
     a.state = 'SHUTDOWN_ACK_SENT';
     sendShutdownAck(s, a);
-  } else if (a.state === 'SHUTDOWN_SENT' && a.shutdownAgain) {
-    a.shutdownAgain = false;
-    sendShutdown(s, a);
   }
 }
+
+/** DATA has come after our SHUTDOWN: it goes again, bundled with the SACK if there is to be one, and T2 starts anew (§9.2). */
+export function repeatShutdown(s: Sctp, a: Association): void {
+  const p = (a.shutdownPath = a.current);
+  a.shutdownAgain = false;
+  queueControl(s, a, shutdownChunk(a), p);
+  armT2(s, a, p);
+}
+
+const shutdownChunk = (a: Association): Uint8Array => new ByteWriter().chunk(SHUTDOWN, 0, w => w.u32(a.cumTsn)).take();
 
 /** SHUTDOWN with what we have received, and T2. */
 export function sendShutdown(s: Sctp, a: Association): void {
   const p = (a.shutdownPath = a.current);
   s.builder.flush(); // order on the wire
-  sendOnPath(s, p, a.peerTag, [new ByteWriter().chunk(SHUTDOWN, 0, w => w.u32(a.cumTsn)).take()]);
+  sendOnPath(s, p, a.peerTag, [shutdownChunk(a)]);
   a.sackDue = false;
-  s.stack.callouts.stop(a.sackTimer);
+  if (a.sackPending) s.stack.callouts.stop(a.sackTimer);
   armT2(s, a, p);
 }
 
@@ -113,8 +128,9 @@ export function handleShutdown(s: Sctp, a: Association, o: number, len: number):
   switch (a.state) {
     case 'ESTABLISHED':
     case 'SHUTDOWN_PENDING':
-      // A peer that shuts down has had everything acknowledged: nothing of it can be missing or wait for more here.
-      if (a.hasGap || (a.heldChunks > 0 && !ep.cantReceive)) {
+      // A peer that shuts down has had everything acknowledged: nothing of it can be missing or wait for more here. Whole
+      // messages may wait for the end of another association's (fragment interleave 0).
+      if (a.hasGap || (a.heldChunks > a.waiting.count && !ep.cantReceive)) {
         abortAssociation(
           s,
           a,

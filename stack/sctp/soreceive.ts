@@ -47,6 +47,7 @@ export function recv(
   info.context = c.context[m]! >>> 0;
   info.assocId = c.assoc[m]!;
   if (a !== undefined) tellSender(ep, a, info);
+  else info.from = undefined; // the association has ended: not the sender of the message before
   if (ep.options.recvNxtInfo || ep.options.extRcvInfo) info.next = nextMessage(s, ep, m);
   const total = c.msglen[m]!;
   const n = Math.min(len, total);

@@ -7,7 +7,7 @@ import { EAGAIN, ECONNRESET, EINVAL, EMSGSIZE, ENOBUFS, ENOENT, ENOTCONN, EPIPE 
 import { CLUSTER_BYTES } from '../kern/mbuf.js';
 import { MSG_EOF, MSG_EOR, type SendInfo, type SockAddr } from '../kern/socket.js';
 import { userAbort } from './abort.js';
-import { byPeer, unmapped } from './addresses.js';
+import { unmapped } from './addresses.js';
 import {
   SCTP_ABORT,
   SCTP_ADDR_OVER,
@@ -37,14 +37,14 @@ export function room(ep: Endpoint, a: Association): number {
   return ep.sndLimit - a.queuedBytes;
 }
 
-function lookup(ep: Endpoint, to: SockAddr | undefined, info: SendInfo): Association | undefined {
+function lookup(s: Sctp, ep: Endpoint, to: SockAddr | undefined, info: SendInfo): Association | undefined {
   if (ep.style === 'one-to-one') return ep.only;
   if (info.assocId > 2) return ep.find(info.assocId);
   if (to === undefined) return undefined;
-  const a = byPeer(ep, to);
+  const a = s.pathTo(ep, unmapped(to.addr), to.port)?.asoc;
   if (a !== undefined || info.addresses === undefined) return a;
   for (const x of info.addresses) {
-    const b = byPeer(ep, x);
+    const b = s.pathTo(ep, unmapped(x.addr), x.port)?.asoc;
     if (b !== undefined) return b;
   }
   return undefined;
@@ -74,7 +74,7 @@ export function send(
   let info = given ?? ep.defaultSend;
   if (ep.style === 'one-to-many' && (info.flags & SCTP_SENDALL) !== 0)
     return sendAll(s, ep, data, off, len, info, msgFlags);
-  let a = lookup(ep, to, info);
+  let a = lookup(s, ep, to, info);
   if (a !== undefined && given === undefined) info = a.defaultSend;
   const flags = info.flags | ((msgFlags & MSG_EOR) !== 0 ? SCTP_EOR : 0) | ((msgFlags & MSG_EOF) !== 0 ? SCTP_EOF : 0);
   const control = flags & (SCTP_EOF | SCTP_ABORT);
@@ -178,7 +178,10 @@ function queueMessage(
   over: Path | undefined,
 ): number {
   if (info.sid >>> 0 !== info.sid || info.sid >= a.outStreamCount) return -EINVAL;
-  const parts = ep.options.explicitEor;
+  // What SCTP_SENDALL sends goes whole or not at all: nobody would know which association lacks how much of it.
+  const all = ep.style === 'one-to-many' && (flags & SCTP_SENDALL) !== 0;
+  if (all && a.out.get(info.sid).openMessage) return -EAGAIN;
+  const parts = ep.options.explicitEor && !all;
   if (len > ep.sndLimit && !parts) return -EMSGSIZE;
   const point = fragmentationPoint(a);
   if (ep.options.disableFragments && len > point) return -EMSGSIZE;

@@ -4,10 +4,10 @@ import { MSEC, SEC } from '../kern/clock.js';
 import { ETIMEDOUT } from '../kern/errno.js';
 import { abortAssociation, endAssociation } from './abort.js';
 import type { Association, AssocTimers } from './association.js';
-import { CHUNK_RESEND, CHUNK_SENT } from './chunks.js';
+import { CHUNK_ACKED, CHUNK_RESEND, CHUNK_SENT } from './chunks.js';
 import { CAUSE_PROTOCOL_VIOLATION, DATA_HEADER, pad4 } from './constants.js';
 import type { Path } from './path.js';
-import { choosePath, enterPf, pathFailed } from './paths.js';
+import { choosePath, enterPf, heartbeatDue, pathFailed, raiseMtu } from './paths.js';
 import { reason, reasonText } from './reasons.js';
 import type { Sctp } from './sctp.js';
 import { nextSetupPath, sendDelayedInit, sendInit, setupFailed } from './setup.js';
@@ -198,6 +198,24 @@ export function markLost(s: Sctp, a: Association, p: Path, above = 0): void {
   if (a.resend > 0) a.resendFrom = tsn(a.cumAcked + 1);
 }
 
+/** Everything in flight goes again: the peer cannot have kept it. */
+export function markOutstanding(s: Sctp, a: Association): void {
+  const chunks = s.chunks;
+  for (let t = (a.cumAcked + 1) | 0; tsnGt(a.nextTsn, t); t = (t + 1) | 0) {
+    const m = a.ring[t & a.ringMask]!;
+    if (m === 0 || chunks.state[m] === CHUNK_RESEND) continue;
+    if (chunks.state[m] === CHUNK_SENT) {
+      const path = a.paths[chunks.path[m]!]!;
+      path.flight -= chunks.len[m]!;
+      a.flight -= chunks.len[m]!;
+      a.flightChunks--;
+    } else if (chunks.state[m] !== CHUNK_ACKED) continue;
+    chunks.state[m] = CHUNK_RESEND;
+    a.resend++;
+  }
+  a.resendFrom = tsn(a.cumAcked + 1);
+}
+
 /** §6.4.1: retransmissions go to another active address than the one that timed out, if there is one. */
 function redirect(s: Sctp, a: Association, from: Path): void {
   let to: Path | undefined;
@@ -243,19 +261,16 @@ function countSilence(s: Sctp, a: Association, what: string): boolean {
   return true;
 }
 
-/** The table of timer procedures for one stack's associations. */
-export function ASSOC_TIMERS(s: Sctp): AssocTimers {
-  let t = tables.get(s);
-  if (t === undefined) {
-    t = {
-      t1: a => t1Expired(s, a),
-      t2: a => t2Expired(s, a),
-      guard: a => guardExpired(s, a),
-      sack: a => sackExpired(s, a),
-      autoclose: a => autocloseExpired(s, a),
-    };
-    tables.set(s, t);
-  }
-  return t;
+/** The timer procedures for one stack's associations. */
+export function timersOf(s: Sctp): AssocTimers {
+  return {
+    t1: a => t1Expired(s, a),
+    t2: a => t2Expired(s, a),
+    guard: a => guardExpired(s, a),
+    sack: a => sackExpired(s, a),
+    autoclose: a => autocloseExpired(s, a),
+    t3: p => t3Expired(s, p),
+    hb: p => heartbeatDue(s, p),
+    pmtuRaise: p => raiseMtu(s, p),
+  };
 }
-const tables = new WeakMap<Sctp, AssocTimers>();

@@ -196,6 +196,15 @@ export const TUNABLES = [
   inert('ignore_vmware_interfaces', 1, 0, 1, '', 'Mac OS X: vmnet interfaces are left out', 'there are none'),
   inert('addr_watchdog_limit', 0, 0, U, '', 'Mac OS X: address list watchdog', 'nothing to watch'),
   inert('vtag_watchdog_limit', 0, 0, U, '', 'Mac OS X: time-wait watchdog', 'nothing to watch'),
+  row(
+    'fast_retransmit_again',
+    1,
+    0,
+    1,
+    '',
+    'fast retransmission of a TSN whose fast retransmission was lost too, as FreeBSD; 0 = it waits for T3 (RFC 9260 section 7.2.4)',
+    live,
+  ),
   row('max_held_addresses', 64, 1, 1080, '', 'most addresses taken from a peer', live),
 ] as const;
 

@@ -90,17 +90,21 @@ describe('listen, accept', () => {
     assert.equal(w.listen().accept(), -EAGAIN);
     over(w);
   });
-  test('listen(0) on one-to-many turns it off (RFC 6458 §3.1.3)', () => {
-    const w = new f.WirePeer();
-    const l = w.listen(SOCK_SEQPACKET);
-    l.listen(0);
-    w.inject(f.init(), { dst: f.LOCAL_PORT });
-    w.one('ABORT');
-    l.listen(1);
-    w.inject(f.init(), { dst: f.LOCAL_PORT });
-    w.one('INIT ACK');
-    over(w);
-  });
+  for (const [style, type] of [
+    ['one-to-many (RFC 6458 §3.1.3)', SOCK_SEQPACKET],
+    ['one-to-one', SOCK_STREAM],
+  ] as const)
+    test(`listen(0) on ${style} turns it off`, () => {
+      const w = new f.WirePeer();
+      const l = w.listen(type);
+      l.listen(0);
+      w.inject(f.init(), { dst: f.LOCAL_PORT });
+      w.one('ABORT');
+      l.listen(1);
+      w.inject(f.init(), { dst: f.LOCAL_PORT });
+      w.one('INIT ACK');
+      over(w);
+    });
 });
 
 describe('connect', () => {

@@ -28,7 +28,7 @@ import type { Association } from './association.js';
 import { CAUSE_OUT_OF_RESOURCE, CAUSE_USER_ABORT } from './constants.js';
 import { Endpoint } from './endpoint.js';
 import { getOption, setOption } from './options.js';
-import { findPath, ownAddresses } from './paths.js';
+import { someOwnAddress } from './paths.js';
 import { reason } from './reasons.js';
 import type { Sctp } from './sctp.js';
 import { startAssociation } from './setup.js';
@@ -125,10 +125,13 @@ export function bind(s: Sctp, ep: Endpoint, addrs: readonly SockAddr[]): number 
 function take(s: Sctp, ep: Endpoint, port: number, addrs: readonly InAddr[]): number {
   let chosen = port;
   if (port === 0) {
+    const { steering } = s.stack;
     const start = s.stack.random.u32() % EPHEMERAL_COUNT;
     for (let i = 0; i < EPHEMERAL_COUNT && chosen === 0; i++) {
       const candidate = EPHEMERAL_FIRST + ((start + i) % EPHEMERAL_COUNT);
-      if (s.onPort(candidate).length === 0) chosen = candidate;
+      // Two queues of one host must not reach a peer from the same port: each has ports of its own.
+      if (steering !== undefined && candidate % steering.queues !== steering.queue) continue;
+      if (!s.portInUse(candidate)) chosen = candidate;
     }
     if (chosen === 0) return -EADDRNOTAVAIL;
   } else if (conflicts(s, ep, port, addrs)) return -EADDRINUSE;
@@ -138,7 +141,7 @@ function take(s: Sctp, ep: Endpoint, port: number, addrs: readonly InAddr[]): nu
   return 0;
 }
 
-/** backlog 0 on a one-to-many socket turns listening off (RFC 6458 §3.1.3). */
+/** A backlog of 0 turns listening off: RFC 6458 §3.1.3 for one-to-many, and FreeBSD and Linux alike for one-to-one. */
 function listen(s: Sctp, ep: Endpoint, backlog: number): number {
   if (ep.style === 'one-to-one' && (ep.accepted || ep.only?.established)) return -EADDRINUSE;
   if (ep.style === 'one-to-one' && ep.connected) return -EINVAL;
@@ -147,7 +150,7 @@ function listen(s: Sctp, ep: Endpoint, backlog: number): number {
     if (e < 0) return e;
   }
   if (ep.options.reusePort && backlog > 0 && otherListener(s, ep)) return -EADDRINUSE;
-  ep.listening = backlog > 0 || ep.style === 'one-to-one';
+  ep.listening = backlog > 0;
   ep.backlog = Math.max(backlog, 1);
   return 0;
 }
@@ -198,24 +201,18 @@ export function begin(
       ep.so.errorReason = 'SCTP in UDP is asked for, but net.inet.sctp.udp_tunneling_port is 0 (RFC 6951 §5.1)';
     return -EHOSTUNREACH;
   }
-  const own = ownAddresses(s, ep);
-  if (
-    !list.some(
-      d =>
-        own.some(o => o.addr.family === d.family && o.addr.isLoopback === d.isLoopback) &&
-        s.stack.routes.lookup(d) !== undefined,
-    )
-  )
-    return -EHOSTUNREACH;
+  const reachable = (d: InAddr): boolean =>
+    someOwnAddress(s, ep, x => x.family === d.family && x.isLoopback === d.isLoopback) &&
+    s.stack.routes.lookup(d) !== undefined;
+  if (!list.some(reachable)) return -EHOSTUNREACH;
   if (ep.port === 0) {
     const e = take(s, ep, 0, []);
     if (e < 0) return e;
   }
-  for (const a of ep.asocs.values())
-    if (a.peerPort === port && list.some(d => findPath(a, d) !== undefined)) return -EALREADY;
+  if (list.some(d => s.pathTo(ep, d, port) !== undefined)) return -EALREADY;
   // Another socket on the port (SCTP_REUSE_PORT, or accepted) may have it: packets could not tell them apart.
   for (const d of list)
-    if (own.some(o => o.addr.family === d.family && s.byAddress(d, o.addr, ep.port, port) !== undefined))
+    if (someOwnAddress(s, ep, x => x.family === d.family && s.byAddress(d, x, ep.port, port) !== undefined))
       return -EADDRINUSE;
   ep.connected = true;
   return startAssociation(s, ep, list, port, init, delayed);
@@ -314,7 +311,7 @@ export function peeloff(s: Sctp, ep: Endpoint, id: number): Socket | number {
     ep.partial = undefined;
     child.partial = a;
     for (const b of ep.asocs.values()) s.receiver.release(b);
-  }
+  } else s.receiver.ownEndpoint(a);
   if (child.rcv.count > 0) s.wake(child);
   return made;
 }

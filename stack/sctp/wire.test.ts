@@ -33,3 +33,15 @@ test('the same of the causes in an ABORT or ERROR, which come padded', () => {
   assert.deepEqual(lengths(errorChunk(6, 0, [])), [4, 4]);
   assert.deepEqual(lengths(errorChunk(6, 0, [cause(13)])), [8, 8]);
 });
+
+test('writers that share buffers do not share bytes: one inside another, one after another, a large one', () => {
+  const one = new ByteWriter().u32(1);
+  const two = new ByteWriter().u32(2);
+  const taken = one.take();
+  const three = new ByteWriter().u32(3).bytes(new Uint8Array(5000).fill(9));
+  assert.deepEqual([...two.take()], [0, 0, 0, 2]);
+  assert.deepEqual([...new ByteWriter().u8(7).take()], [7]);
+  const long = three.take();
+  assert.deepEqual([long.length, long[3], long[4], long[5003]], [5004, 3, 9, 9]);
+  assert.deepEqual([...taken], [0, 0, 0, 1]);
+});

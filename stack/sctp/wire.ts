@@ -3,21 +3,42 @@
 import type { InAddr } from '../netinet/in.js';
 import { PARAM_IPV4, PARAM_IPV6, pad4 } from './constants.js';
 
+/** Buffers of writers that are done: most chunks are written and taken one after the other. */
+interface Scratch {
+  readonly u8: Uint8Array;
+  readonly dv: DataView;
+}
+const spare: Scratch[] = [];
+const MAX_SPARE = 8;
+const SCRATCH = 2048;
+function scratch(n: number): Scratch {
+  const u8 = new Uint8Array(n);
+  return { u8, dv: new DataView(u8.buffer) };
+}
+
 /** Big-endian writer with type-length-value framing (RFC 9260 §3.2, §3.2.1: length without padding, padded to 4). */
 export class ByteWriter {
-  #buf = new Uint8Array(256);
-  #dv = new DataView(this.#buf.buffer);
+  #scratch: Scratch;
+  #buf: Uint8Array;
+  #dv: DataView;
   length = 0;
   /** Padding that was written last, and where it ended: a length does not count it when nothing follows (§3.2). */
   #pad = 0;
   #padEnd = -1;
+  constructor() {
+    const s = spare.pop() ?? scratch(SCRATCH);
+    this.#scratch = s;
+    this.#buf = s.u8;
+    this.#dv = s.dv;
+  }
   #room(n: number): number {
     const at = this.length;
     if (at + n > this.#buf.length) {
-      const bigger = new Uint8Array(Math.max(this.#buf.length * 2, at + n));
-      bigger.set(this.#buf.subarray(0, at));
-      this.#buf = bigger;
-      this.#dv = new DataView(bigger.buffer);
+      const bigger = scratch(Math.max(this.#buf.length * 2, at + n));
+      bigger.u8.set(this.#buf.subarray(0, at));
+      this.#scratch = bigger;
+      this.#buf = bigger.u8;
+      this.#dv = bigger.dv;
     }
     this.length = at + n;
     return at;
@@ -86,11 +107,20 @@ export class ByteWriter {
     this.#padEnd = this.length;
     return this;
   }
-  /** A copy of what was written. */
+  /** A copy of what was written. The writer is done: its buffer is the next one's. */
   take(): Uint8Array {
-    return this.#buf.slice(0, this.length);
+    const bytes = this.#buf.slice(0, this.length);
+    if (this.#buf.length === SCRATCH && spare.length < MAX_SPARE) spare.push(this.#scratch);
+    this.#scratch = DONE;
+    this.#buf = DONE.u8;
+    this.#dv = DONE.dv;
+    this.length = 0;
+    this.#padEnd = -1;
+    return bytes;
   }
 }
+
+const DONE = scratch(0);
 
 /** One parameter or cause of a TLV list. */
 export interface Tlv {
