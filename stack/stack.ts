@@ -7,12 +7,17 @@
 import { CalloutWheel } from './kern/callout.js';
 import type { Clock, Nanos, Random } from './kern/clock.js';
 import { CounterRegistry } from './kern/counters.js';
+import { ControlDomain } from './kern/ctl.js';
 import { EAFNOSUPPORT } from './kern/errno.js';
 import { EventBus } from './kern/event.js';
+import { EventSockets } from './kern/kevent.js';
 import { KextLoader } from './kern/kext.js';
+import type { HostServices } from './kern/kpi.js';
 import type { Mbuf, MbufPool } from './kern/mbuf.js';
 import { ProtocolSwitch } from './kern/protosw.js';
-import { type Socket, socreate } from './kern/socket.js';
+import { SocketFilters } from './kern/sflt.js';
+import { type Socket, socketsOf, socreate } from './kern/socket.js';
+import type { Steering } from './kern/steering.js';
 import { SysctlTree } from './kern/sysctl.js';
 import { Dlil } from './net/dlil.js';
 import { Loopback } from './net/loopback.js';
@@ -32,6 +37,8 @@ export interface StackOptions {
   readonly pool: MbufPool;
   /** Called when a socket call has made work: whoever runs the loop should call `run` soon. */
   readonly kick?: () => void;
+  /** When this stack is one of several that are one host: its queue. */
+  readonly steering?: Steering;
   /** Kernel events kept for late readers. */
   readonly keepEvents?: number;
 }
@@ -43,11 +50,15 @@ export class Stack {
   readonly clock: Clock;
   readonly random: Random;
   readonly pool: MbufPool;
+  readonly steering: Steering | undefined;
   readonly callouts: CalloutWheel;
   readonly events: EventBus;
   readonly counters = new CounterRegistry();
   readonly sysctl = new SysctlTree();
   readonly protocols = new ProtocolSwitch();
+  readonly sflt = new SocketFilters(this.protocols, socketsOf);
+  /** PF_NKE: how programs reach loaded extensions. */
+  readonly ctl: ControlDomain;
   readonly routes: RouteTable;
   readonly interfaces: Dlil;
   readonly arp: Arp;
@@ -59,6 +70,8 @@ export class Stack {
   readonly udp: Udp;
   readonly kexts: KextLoader;
   readonly loopback: Loopback;
+  /** What the machine around it lends to extensions: files, the time since 1970. */
+  readonly host: HostServices = {};
   kick: () => void;
   /**
    * Fills in the CRC32c of the SCTP packet that begins `skip` bytes into m. Set by the SCTP extension, and asked only when
@@ -70,6 +83,7 @@ export class Stack {
     this.clock = options.clock;
     this.random = options.random;
     this.pool = options.pool;
+    this.steering = options.steering;
     this.kick = options.kick ?? (() => {});
     this.callouts = new CalloutWheel(this.clock);
     this.events = new EventBus(this.clock, options.keepEvents);
@@ -78,6 +92,10 @@ export class Stack {
       a => this.interfaces.ownerOf(a),
       () => this.interfaces.list(),
     );
+    this.ctl = new ControlDomain(this.protocols, this.events);
+    this.counters.add('ctl', this.ctl.counters);
+    this.counters.add('kevent', new EventSockets(this.protocols, this.events).counters);
+    this.counters.add('sflt', this.sflt.counters);
     this.counters.add('route', this.routes.counters);
     this.counters.add('mbuf.failed', this.pool.failed);
     this.interfaces = new Dlil(this);
@@ -113,7 +131,7 @@ export class Stack {
 
   /** socket(2): a socket, or -EPROTONOSUPPORT (its extension is not loaded), or another -errno. */
   socket(domain: number, type: number, protocol: number): Socket | number {
-    return socreate(this.protocols, domain, type, protocol, () => this.kick());
+    return socreate(this.protocols, domain, type, protocol, () => this.kick(), this.sflt);
   }
 
   /** Sends a transport packet or train by the IP of its destination's family. Takes ownership. Returns 0 or -errno. */

@@ -12,6 +12,20 @@ function setUp(start = 0, tick?: number) {
 }
 
 describe('CalloutWheel', () => {
+  it('calls the function with what the callout was made with', () => {
+    const { clock, wheel } = setUp();
+    const got: object[] = [];
+    const owner = {};
+    wheel.reset(
+      Callout.of((x: object) => got.push(x), owner),
+      MSEC,
+    );
+    clock.now += MSEC;
+    wheel.run();
+    assert.equal(got.length, 1);
+    assert.equal(got[0], owner);
+  });
+
   it('fires at the deadline, not before, and only once', () => {
     const { clock, wheel, log, make } = setUp(7 * SEC);
     const c = make('c');

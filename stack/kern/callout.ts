@@ -15,9 +15,13 @@ const SLOTS = 1 << SLOT_BITS;
 /** A slot of a higher level is searched for its exact earliest deadline up to this many entries. */
 const EXACT_ENTRIES = 64;
 
-/** One timer. `fn` is fixed for life; everything else is the wheel's. */
+/**
+ * One timer. `fn` and what it is called with are fixed for life; everything else is the wheel's. Owners of many timers give
+ * one function and themselves, as callout_reset(9) does, and so need no closure for each.
+ */
 export class Callout {
-  readonly fn: () => void;
+  readonly fn: (arg: never) => void;
+  readonly arg: unknown;
   /** When it fires, while pending; else Infinity. */
   deadline: Nanos = Number.POSITIVE_INFINITY;
 
@@ -27,8 +31,13 @@ export class Callout {
   next: Callout | undefined = undefined;
   serial = 0;
 
-  constructor(fn: () => void) {
+  constructor(fn: (arg: never) => void, arg: unknown = undefined) {
     this.fn = fn;
+    this.arg = arg;
+  }
+  /** A timer that calls fn(arg). */
+  static of<T>(fn: (arg: T) => void, arg: T): Callout {
+    return new Callout(fn, arg);
   }
   get pending(): boolean {
     return this.slot >= 0;
@@ -117,7 +126,7 @@ export class CalloutWheel {
       if (tick > this.#now) this.#now = tick;
       this.#remove(c);
       fired++;
-      c.fn();
+      c.fn(c.arg as never);
     }
     this.#advance(last);
     this.#stale = true; // #earliest may have been a lower bound

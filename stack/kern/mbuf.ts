@@ -62,6 +62,11 @@ export class MbufPool {
   readonly hdrlen: Int32Array; // header bytes in front of a train's payload, counted from off
   readonly flow: Int32Array; // flow id (RSS hash)
 
+  /** Whose each mbuf is: 0 = the stack's, else the tag of an extension's account (kpipool.ts). A free one has 0. */
+  readonly owner: Uint8Array;
+  /** Mbufs that each tag holds now; [0] is not kept. */
+  readonly held = new Int32Array(256);
+
   /** Allocations that found the pool empty, by class. */
   readonly failed = { small: 0, cluster: 0, jumbo: 0 };
 
@@ -100,6 +105,7 @@ export class MbufPool {
     this.segsz = column();
     this.hdrlen = column();
     this.flow = column();
+    this.owner = new Uint8Array(n + 1);
     this.#live = new Uint8Array(n + 1);
     this.#views = new Array<Uint8Array | undefined>(n + 1).fill(undefined);
     this.#viewOff = column();
@@ -198,6 +204,11 @@ export class MbufPool {
   free(m: Mbuf): Mbuf {
     if (this.#live[m] !== 1) throw new Error(`mbuf ${m} freed twice or never allocated`);
     this.#live[m] = 0;
+    const tag = this.owner[m]!;
+    if (tag !== 0) {
+      this.owner[m] = 0;
+      this.held[tag]!--;
+    }
     const cls = this.#class[m]!;
     this.#free[cls]![this.#top[cls]!++] = m;
     return this.next[m]!;
@@ -208,6 +219,29 @@ export class MbufPool {
   }
   isLive(m: Mbuf): boolean {
     return this.#live[m] === 1;
+  }
+
+  /** Gives a chain to another owner: 0 = the stack, else an account's tag. Ends at what has that owner already. */
+  assign(m: Mbuf, tag: number): void {
+    const { owner, held } = this;
+    for (; m !== M_NULL; m = this.next[m]!) {
+      const was = owner[m]!;
+      if (was === tag) return; // also where a chain has been tied into a ring
+      if (was !== 0) held[was]!--;
+      if (tag !== 0) held[tag]!++;
+      owner[m] = tag;
+    }
+  }
+  /** Frees every mbuf that a tag still holds. Returns how many they were. */
+  reclaim(tag: number): number {
+    if (tag === 0 || this.held[tag] === 0) return 0;
+    let n = 0;
+    for (let m = 1; m <= this.count; m++) {
+      if (this.owner[m] !== tag || this.#live[m] !== 1) continue;
+      this.free(m);
+      n++;
+    }
+    return n;
   }
 
   /** Bytes in front of the data. */

@@ -5,7 +5,7 @@
 
 import type { Ifnet } from '../net/ifnet.js';
 import { AF_INET, AF_INET6, InAddr } from '../netinet/in.js';
-import { EEXIST } from './errno.js';
+import { EAFNOSUPPORT, EBUSY, EEXIST, ENOENT } from './errno.js';
 import type { Mbuf } from './mbuf.js';
 import type { Usrreqs } from './socket.js';
 
@@ -53,8 +53,14 @@ export interface CtlInput {
   readonly udpDst: number;
 }
 
+/** A protocol family: what rows may name as their domain. */
+export interface Domain {
+  readonly family: number; // AF_*, PF_*
+  readonly name: string;
+}
+
 export interface Protosw {
-  readonly domain: typeof AF_INET | typeof AF_INET6;
+  readonly domain: number; // AF_*, of a domain that is there
   readonly type: number; // SOCK_*
   readonly protocol: number; // IPPROTO_*
   readonly name: string;
@@ -71,13 +77,47 @@ export interface Protosw {
 
 /** The protocol switch of one stack. */
 export class ProtocolSwitch {
+  readonly #domains: Domain[] = [
+    { family: AF_INET, name: 'inet' },
+    { family: AF_INET6, name: 'inet6' },
+  ];
+  /** Rows that give no new sockets: their extension is being drained. */
+  readonly #closed = new Set<Protosw>();
   readonly #rows: Protosw[] = [];
   readonly #flush: (() => void)[] = [];
   readonly #input4: (Protosw | undefined)[] = new Array(256).fill(undefined);
   readonly #input6: (Protosw | undefined)[] = new Array(256).fill(undefined);
 
-  /** net_add_proto. Returns 0, or -EEXIST when (domain, type, protocol) is taken. */
+  /** net_add_domain. Returns 0, or -EEXIST when the family is there. */
+  addDomain(domain: Domain): number {
+    if (this.#domains.some(d => d.family === domain.family)) return -EEXIST;
+    this.#domains.push(domain);
+    return 0;
+  }
+  /** net_del_domain. Its rows must be gone: returns 0, -ENOENT or -EBUSY. */
+  removeDomain(domain: Domain): number {
+    const i = this.#domains.indexOf(domain);
+    if (i < 0) return -ENOENT;
+    if (this.#rows.some(r => r.domain === domain.family)) return -EBUSY;
+    this.#domains.splice(i, 1);
+    return 0;
+  }
+  get domains(): readonly Domain[] {
+    return this.#domains;
+  }
+  /** Stops giving sockets of a row, or gives them again; the sockets that are there, and packets, go on. */
+  quiesce(p: Protosw, on: boolean): void {
+    if (on) this.#closed.add(p);
+    else this.#closed.delete(p);
+  }
+  /** False while a row gives no new sockets. */
+  givesSockets(p: Protosw): boolean {
+    return !this.#closed.has(p);
+  }
+
+  /** net_add_proto. Returns 0, -EAFNOSUPPORT (no such domain), or -EEXIST when (domain, type, protocol) is taken. */
   add(p: Protosw): number {
+    if (!this.#domains.some(d => d.family === p.domain)) return -EAFNOSUPPORT;
     if (this.find(p.domain, p.type, p.protocol) !== undefined) return -EEXIST;
     this.#rows.push(p);
     this.#index();
@@ -87,6 +127,7 @@ export class ProtocolSwitch {
   remove(p: Protosw): void {
     const i = this.#rows.indexOf(p);
     if (i >= 0) this.#rows.splice(i, 1);
+    this.#closed.delete(p);
     this.#index();
   }
   /** The row for socket(domain, type, protocol); protocol 0 takes the first of that type. */
@@ -110,8 +151,8 @@ export class ProtocolSwitch {
     this.#input6.fill(undefined);
     this.#flush.length = 0;
     for (const r of this.#rows) {
-      const table = r.domain === AF_INET ? this.#input4 : this.#input6;
-      if (r.input !== undefined) table[r.protocol] ??= r;
+      const table = r.domain === AF_INET ? this.#input4 : r.domain === AF_INET6 ? this.#input6 : undefined;
+      if (r.input !== undefined && table !== undefined) table[r.protocol] ??= r;
       if (r.flush !== undefined && !this.#flush.includes(r.flush)) this.#flush.push(r.flush);
     }
   }

@@ -73,6 +73,13 @@ export class SysctlTree {
   remove(prefix: string): void {
     for (const [name, leaf] of this.#leaves) if (leaf.prefix === prefix) this.#leaves.delete(name);
   }
+  /** Removes entries by their full names. */
+  removeNames(names: readonly string[]): void {
+    for (const name of names) this.#leaves.delete(name);
+  }
+  has(name: string): boolean {
+    return this.#leaves.has(name);
+  }
   /** The prefixes in use, in order of registration. */
   prefixes(): readonly string[] {
     return [...new Set([...this.#leaves.values()].map(leaf => leaf.prefix))];

@@ -1,25 +1,26 @@
 /**
  * SCTP.kext: SCTP as a loadable network kernel extension. Load: four protosw rows (IPv4 and IPv6, one-to-one and
- * one-to-many), the sysctls net.inet.sctp.*, the counters, the UDP tunnel (RFC 6951). Unload is refused while endpoints
- * exist. Unlike the historical extension a start that fails half-way leaves nothing behind.
+ * one-to-many), the sysctls net.inet.sctp.*, the counters, the UDP tunnel (RFC 6951). CRC32c and the hook for delayed
+ * checksums come from SCTPSupport.kext, which is loaded first. Unload is refused while endpoints exist. Unlike the
+ * historical extension a start that fails half-way leaves nothing behind.
  */
 
 import { EBUSY, EINVAL } from '../../kern/errno.js';
 import { type Kext, type KextManifest, KPI_IDENTIFIER } from '../../kern/kext.js';
-import type { Mbuf } from '../../kern/mbuf.js';
+import type { Kpi } from '../../kern/kpi.js';
 import { AF_INET, AF_INET6, type Protosw, SOCK_SEQPACKET, SOCK_STREAM } from '../../kern/protosw.js';
 import { IPPROTO_SCTP } from '../../netinet/in.js';
 import { abortAssociation } from '../../sctp/abort.js';
 import type { AssocStatus, PathInfo } from '../../sctp/api.js';
 import { CAUSE_USER_ABORT } from '../../sctp/constants.js';
-import { crc32c as tableCrc32c } from '../../sctp/crc32c.js';
 import { assocStatus, pathInfo } from '../../sctp/options.js';
 import { reason } from '../../sctp/reasons.js';
 import { type Crc32c, Sctp } from '../../sctp/sctp.js';
+import { startShutdown } from '../../sctp/shutdown.js';
 import { refuses, TUNABLES, type Tunables } from '../../sctp/tunables.js';
 import { sctpUsrreqs } from '../../sctp/usrreq.js';
 import { cause, textBytes } from '../../sctp/wire.js';
-import type { Stack } from '../../stack.js';
+import { SCTP_SUPPORT_KEXT, type SctpSupportSymbols, sctpSupportKext } from '../SCTPSupport.kext/index.js';
 
 export const SCTP_KEXT = 'org.nke.SCTP';
 
@@ -27,11 +28,12 @@ const manifest: KextManifest = {
   identifier: SCTP_KEXT,
   version: '1.0.0',
   kind: 'protocol',
-  dependencies: { [KPI_IDENTIFIER]: '1.0.0' },
+  dependencies: { [KPI_IDENTIFIER]: '1.1.0', [SCTP_SUPPORT_KEXT]: '1.0.0' },
+  about: 'Stream Control Transmission Protocol, RFC 9260',
 };
 
 export interface SctpKextOptions {
-  /** CRC32c of the machine, if it has something faster than a table. */
+  /** CRC32c of the machine, if it has something faster than a table; for the SCTPSupport.kext that this one brings along. */
   readonly crc32c?: Crc32c;
   /** Settings other than the defaults, in force from the first socket on. */
   readonly tunables?: Partial<Tunables>;
@@ -52,6 +54,8 @@ export interface SctpKext extends Kext {
   readonly sctp: Sctp | undefined;
   /** Ends every association by ABORT at once, for an appliance that is closed; its reason is told to both sides. */
   abortAll(why: string): void;
+  /** Endpoints that hold it, also those that are closing. */
+  references(): readonly string[];
   /** Listening endpoints: port and addresses (empty = any). */
   listeners(): { port: number; style: string; addresses: string[] }[];
 }
@@ -59,35 +63,42 @@ export interface SctpKext extends Kext {
 /** SCTP as an extension, to be handed to `stack.kexts.load`. */
 export function sctpKext(options: SctpKextOptions = {}): SctpKext {
   let sctp: Sctp | undefined;
-  let rows: Protosw[] = [];
-  let stack: Stack | undefined;
+  let kpi: Kpi | undefined;
 
   /** Moves the UDP tunnel to another port; 0 closes it. The old one stays when the new one is taken. */
   function retunnel(port: number): number {
     const s = sctp!;
     if (port === s.tunnelPort) return 0;
     if (port !== 0) {
-      const e = s.stack.udp.tunnel(port, s.input);
+      const e = kpi!.udp_tunnel(port, s.input);
       if (e < 0) return e;
     }
-    if (s.tunnelPort !== 0) s.stack.udp.untunnel(s.tunnelPort);
+    if (s.tunnelPort !== 0) kpi!.udp_untunnel(s.tunnelPort);
     s.tunnelPort = port;
     s.tunables.udp_tunneling_port = port;
     return 0;
   }
 
-  function start(on: Stack): number {
-    const s = new Sctp(on, options.crc32c ?? tableCrc32c);
+  function start(on: Kpi): number {
+    const { crc32c, delayedChecksum } = on.symbols(SCTP_SUPPORT_KEXT) as unknown as SctpSupportSymbols;
+    const s = new Sctp(on.stack, crc32c);
+    // From here on a failure ends its timers and subscriptions with the rest.
+    on.at_stop('SCTP state', () => {
+      s.finish();
+      sctp = undefined;
+      kpi = undefined;
+    });
     Object.assign(s.tunables, options.tunables ?? {});
     const wantedPort = s.tunables.udp_tunneling_port;
     s.tunables.udp_tunneling_port = 0;
     sctp = s;
-    stack = on;
+    kpi = on;
+    on.at_stop('UDP tunnel', () => retunnel(0));
     const usrreqs = sctpUsrreqs(s);
-    rows = [AF_INET, AF_INET6].flatMap(domain =>
-      [SOCK_SEQPACKET, SOCK_STREAM].map(
-        (type): Protosw => ({
-          domain: domain as typeof AF_INET,
+    for (const domain of [AF_INET, AF_INET6])
+      for (const type of [SOCK_SEQPACKET, SOCK_STREAM]) {
+        const row: Protosw = {
+          domain,
           type,
           protocol: IPPROTO_SCTP,
           name: `sctp${domain === AF_INET ? '' : '6'}/${type === SOCK_STREAM ? 'stream' : 'seqpacket'}`,
@@ -95,35 +106,42 @@ export function sctpKext(options: SctpKextOptions = {}): SctpKext {
           ctlinput: s.ctlinput,
           flush: s.flush,
           usrreqs,
-        }),
-      ),
-    );
-    const e = register(s, wantedPort);
-    if (e < 0) withdraw();
-    return e;
+        };
+        const e = on.proto_add(row);
+        if (e < 0) return e;
+      }
+    const e = registerSysctls(on, s);
+    if (e < 0) return e;
+    const e2 = on.counters('sctp', s.stats);
+    if (e2 < 0) return e2;
+    const hook = (on.stack.sctpDelayedChecksum = (m, skip) => delayedChecksum(m, skip));
+    on.at_stop('checksum hook', () => {
+      if (on.stack.sctpDelayedChecksum === hook) on.stack.sctpDelayedChecksum = undefined;
+    });
+    return retunnel(wantedPort);
   }
 
-  function register(s: Sctp, port: number): number {
-    for (const row of rows) {
-      const e = s.stack.protocols.add(row);
-      if (e < 0) return e;
-    }
+  function registerSysctls(on: Kpi, s: Sctp): number {
     const special: readonly string[] = ['udp_tunneling_port', 'auth_enable', 'asconf_enable'];
-    const plain = TUNABLES.filter(r => !special.includes(r.name));
-    const e = s.stack.sysctl.add('net.inet.sctp', plain, s.tunables);
+    const e = on.sysctl(
+      'net.inet.sctp',
+      TUNABLES.filter(r => !special.includes(r.name)),
+      s.tunables,
+    );
     if (e < 0) return e;
-    const tunnelRow = TUNABLES.find(r => r.name === 'udp_tunneling_port')!;
-    s.stack.sysctl.addProcedure('net.inet.sctp', 'udp_tunneling_port', {
-      meaning: tunnelRow.meaning,
+    const meaning = (name: string) => TUNABLES.find(r => r.name === name)!.meaning;
+    const e2 = on.sysctl_proc('net.inet.sctp', 'udp_tunneling_port', {
+      meaning: meaning('udp_tunneling_port'),
       get: () => s.tunnelPort,
       set: v => {
         const n = Number(v);
         return Number.isInteger(n) && n >= 0 && n <= 65535 ? retunnel(n) : -EINVAL;
       },
     });
-    for (const name of ['auth_enable', 'asconf_enable'] as const)
-      s.stack.sysctl.addProcedure('net.inet.sctp', name, {
-        meaning: TUNABLES.find(r => r.name === name)!.meaning,
+    if (e2 < 0) return e2;
+    for (const name of ['auth_enable', 'asconf_enable'] as const) {
+      const e3 = on.sysctl_proc('net.inet.sctp', name, {
+        meaning: meaning(name),
         get: () => s.tunables[name],
         set: v => {
           const n = Number(v);
@@ -132,33 +150,24 @@ export function sctpKext(options: SctpKextOptions = {}): SctpKext {
           return 0;
         },
       });
-    s.stack.counters.add('sctp', s.stats);
-    s.stack.sctpDelayedChecksum = (m: Mbuf, skip: number) => delayedChecksum(s, m, skip);
-    return retunnel(port);
-  }
-
-  function withdraw(): void {
-    if (sctp === undefined || stack === undefined) return;
-    retunnel(0);
-    for (const row of rows) stack.protocols.remove(row);
-    stack.sysctl.remove('net.inet.sctp');
-    stack.counters.remove('sctp');
-    stack.sctpDelayedChecksum = undefined;
-    sctp.finish();
-    sctp = undefined;
-    rows = [];
+      if (e3 < 0) return e3;
+    }
+    return 0;
   }
 
   return {
     manifest,
+    builtin: true,
+    brings: { [SCTP_SUPPORT_KEXT]: () => sctpSupportKext({ crc32c: options.crc32c }) },
     get sctp() {
       return sctp;
     },
     start,
-    stop: () => {
-      if (sctp !== undefined && sctp.endpoints.size > 0) return -EBUSY;
-      withdraw();
-      return 0;
+    // All that start registered the loader takes back, last first.
+    stop: () => (sctp !== undefined && sctp.endpoints.size > 0 ? -EBUSY : 0),
+    drain: on => {
+      if (!on || sctp === undefined) return;
+      for (const a of [...sctp.associations()]) startShutdown(sctp, a);
     },
     abortAll: why => {
       if (sctp === undefined) return;
@@ -189,29 +198,4 @@ export function sctpKext(options: SctpKextOptions = {}): SctpKext {
             .filter(ep => ep.listening)
             .map(ep => ({ port: ep.port, style: ep.style, addresses: ep.addresses.map(String) })),
   };
-}
-
-/** Fills in the CRC32c of a packet that the card on its way cannot do: `skip` bytes of headers stand in front. */
-function delayedChecksum(s: Sctp, m: Mbuf, skip: number): void {
-  const pool = s.stack.pool;
-  const n = pool.pktlen[m]! - skip;
-  if (n < 12) return;
-  if (pool.next[m] === 0) {
-    const off = pool.off[m]! + skip;
-    pool.dv.setUint32(off + 8, 0);
-    pool.dv.setUint32(off + 8, s.crc32c(pool.u8, off, n), true);
-    return;
-  }
-  // A chain: its bytes are laid out flat once; this is never the fast path.
-  const flat = new Uint8Array(n);
-  pool.copyout(m, skip, n, flat, 0);
-  flat.fill(0, 8, 12);
-  const crc = s.crc32c(flat, 0, n);
-  let at = skip + 8;
-  let x = m;
-  while (at >= pool.len[x]!) {
-    at -= pool.len[x]!;
-    x = pool.next[x]!;
-  }
-  pool.dv.setUint32(pool.off[x]! + at, crc, true);
 }
