@@ -268,7 +268,7 @@ describe('libsctp', () => {
   test('sctp_opt_info and sctp_getassocid', () => {
     each(MANY, [
       ['sctp_opt_info(3, 3, SCTP_STATUS, {sstat_state=SCTP_ESTABLISHED, sstat_assoc_id=3}, [176])', '0'],
-      ['sctp_opt_info(3, 9, SCTP_STATUS, {...}, [176])', '-1 EINVAL'],
+      ['sctp_opt_info(3, 9, SCTP_STATUS, {...}, [176])', '-1 ENOENT'],
       ['sctp_opt_info(3, SCTP_ALL_ASSOC, SCTP_STATUS, {...}, [176])', '-1 EINVAL'],
       ['sctp_opt_info(3, 3, SCTP_STATUS, NULL, [176])', '-1 EFAULT'],
       ['sctp_opt_info(3, 3, SCTP_STATUS, {...}, [175])', '-1 EINVAL'],

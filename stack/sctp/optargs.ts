@@ -3,7 +3,7 @@
  * current ones, or all; one-to-one sockets ignore the id, §4).
  */
 
-import { EINVAL } from '../kern/errno.js';
+import { EINVAL, ENOENT } from '../kern/errno.js';
 import type { SockAddr } from '../kern/socket.js';
 import { InAddr } from '../netinet/in.js';
 import { byPeer, unmapped } from './addresses.js';
@@ -48,14 +48,16 @@ export function idOf(arg: unknown): number | undefined {
   return int(isObject(arg) ? (arg.assocId ?? api.SCTP_FUTURE_ASSOC) : arg);
 }
 /**
- * Whom an argument names: an association, undefined = the endpoint and its future ones, or -EINVAL for an id that none
- * has. One-to-one sockets ignore the id: their only association, or before that the endpoint.
+ * Whom an argument names: an association, undefined = the endpoint and its future ones, -ENOENT for an id that none has
+ * (FreeBSD's errno; Linux says EINVAL), -EINVAL for one that names several where only one will do. One-to-one sockets ignore
+ * the id: their only association, or before that the endpoint.
  */
 export function target(ep: Endpoint, arg: unknown): Association | undefined | number {
   const id = idOf(arg);
   if (id === undefined) return -EINVAL;
   if (ep.style === 'one-to-one') return ep.only;
-  return id === api.SCTP_FUTURE_ASSOC ? undefined : (ep.find(id) ?? -EINVAL);
+  if (id === api.SCTP_FUTURE_ASSOC) return undefined;
+  return ep.find(id) ?? (id > api.SCTP_ALL_ASSOC ? -ENOENT : -EINVAL);
 }
 /** As `target`, but an address of the peer may name the association as well: that is what sctp_getassocid does. */
 export function targetByAddress(ep: Endpoint, arg: unknown): Association | undefined | number {
@@ -66,7 +68,7 @@ export function targetByAddress(ep: Endpoint, arg: unknown): Association | undef
 /** The association that an argument must name by id or address, else -errno. */
 export function assocOf(ep: Endpoint, arg: unknown, missing = -EINVAL): Association | number {
   const t = targetByAddress(ep, arg);
-  return typeof t === 'number' || t === undefined ? missing : t;
+  return t ?? missing;
 }
 /** Whom to set: as `target`, but SCTP_CURRENT_ASSOC and SCTP_ALL_ASSOC name several. */
 export function targets(ep: Endpoint, arg: unknown): { future: boolean; asocs: Association[] } | number {

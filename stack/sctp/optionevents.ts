@@ -44,7 +44,8 @@ export const EVENT_GETTERS: Record<number, Get> = {
   [api.SCTP_EVENT]: (_s, ep, arg) => {
     const type = eventOf(arg);
     const a = target(ep, arg);
-    if (type === undefined || typeof a === 'number') return -EINVAL;
+    if (type === undefined) return -EINVAL;
+    if (typeof a === 'number') return a;
     return { assocId: a?.id ?? 0, type, on: (a ?? ep).subscribed.has(type) };
   },
   [api.SCTP_EVENTS]: (_s, ep) => {
@@ -60,7 +61,8 @@ export const EVENT_SETTERS: Record<number, Put> = {
     const type = eventOf(v);
     const on = isObject(v) ? flag(v.on) : undefined;
     const to = targets(ep, v);
-    if (type === undefined || on === undefined || typeof to === 'number') return -EINVAL;
+    if (type === undefined || on === undefined) return -EINVAL;
+    if (typeof to === 'number') return to;
     // FreeBSD: never sent; and who is dry cannot be told for several associations at once.
     if (type === 'notifications-stopped') return -EOPNOTSUPP;
     if (type === 'sender-dry' && several(ep, v)) return -EOPNOTSUPP;

@@ -157,7 +157,8 @@ export const PATH_SETTERS: Record<number, Put> = {
   [api.SCTP_PEER_ADDR_PARAMS]: (s, ep, v) => {
     const f = fields(v, 'flags', 'hbInterval', 'pathMaxRxt', 'pathMtu', 'dscp', 'flowLabel');
     const a = targetByAddress(ep, v);
-    if (f === undefined || typeof a === 'number' || !paramsFit(f)) return -EINVAL;
+    if (f === undefined || !paramsFit(f)) return -EINVAL;
+    if (typeof a === 'number') return a;
     const flags = f.flags;
     const p = pathOf(a, v);
     if (typeof p === 'number') return p;
@@ -181,7 +182,8 @@ export const PATH_SETTERS: Record<number, Put> = {
   [api.SCTP_PEER_ADDR_THLDS]: (s, ep, v) => {
     const f = fields(v, 'pathMaxRxt', 'pathPfThld', 'pathCpThld');
     const a = targetByAddress(ep, v);
-    if (f === undefined || !isObject(v) || typeof a === 'number') return -EINVAL;
+    if (f === undefined || !isObject(v)) return -EINVAL;
+    if (typeof a === 'number') return a;
     if (f.pathMaxRxt > 0xffff || f.pathPfThld > 0xffff) return -EINVAL;
     if (v.pathCpThld !== undefined && f.pathCpThld !== NEVER) return -EINVAL; // no primary path switchover
     const p = pathOf(a, v);

@@ -230,7 +230,8 @@ function setDefaultSend(
 ) {
   const f = fields(v, ...names);
   const to = targets(ep, v);
-  if (f === undefined || typeof to === 'number' || f.sid > 65535 || f.prPolicy > api.SCTP_PR_SCTP_RTX) return -EINVAL;
+  if (f === undefined || f.sid > 65535 || f.prPolicy > api.SCTP_PR_SCTP_RTX) return -EINVAL;
+  if (typeof to === 'number') return to;
   if (to.asocs.some(a => f.sid >= a.outStreamCount)) return -EINVAL;
   for (const t of [...(to.future ? [ep] : []), ...to.asocs])
     for (const k of names)
@@ -245,7 +246,8 @@ const setters: Record<number, Put> = {
   [api.SCTP_RTOINFO]: (_s, ep, v) => {
     const f = fields(v, 'initial', 'min', 'max');
     const a = target(ep, v);
-    if (f === undefined || typeof a === 'number') return -EINVAL;
+    if (f === undefined) return -EINVAL;
+    if (typeof a === 'number') return a;
     const o = a ?? ep.options;
     const initial = f.initial || o.rtoInitial;
     const min = f.min || o.rtoMin;
@@ -263,7 +265,8 @@ const setters: Record<number, Put> = {
   [api.SCTP_ASSOCINFO]: (_s, ep, v) => {
     const f = fields(v, 'asocMaxRxt', 'cookieLife');
     const a = target(ep, v);
-    if (f === undefined || typeof a === 'number') return -EINVAL;
+    if (f === undefined) return -EINVAL;
+    if (typeof a === 'number') return a;
     const t = a ?? ep.options;
     if (f.asocMaxRxt > 0) t.maxRxt = f.asocMaxRxt;
     if (f.cookieLife > 0) t.cookieLife = Math.min(Math.max(f.cookieLife, 1000), 3_600_000);
@@ -332,7 +335,8 @@ const setters: Record<number, Put> = {
   [api.SCTP_DELAYED_SACK]: (_s, ep, v) => {
     const f = fields(v, 'delay', 'freq');
     const to = targets(ep, v);
-    if (f === undefined || typeof to === 'number' || f.delay > MAX_SACK_DELAY) return -EINVAL;
+    if (f === undefined || f.delay > MAX_SACK_DELAY) return -EINVAL;
+    if (typeof to === 'number') return to;
     // 0 leaves as it is; a frequency of 1 acknowledges each packet at once, whatever the delay (RFC 6458 §8.1.19).
     for (const t of [...(to.future ? [ep.options] : []), ...to.asocs]) {
       if (f.delay > 0) t.sackDelay = f.delay;
@@ -375,7 +379,9 @@ export function setOption(s: Sctp, ep: Endpoint, level: number, name: number, va
     const whom = isObject(value) ? value : undefined;
     const one = v.several === true ? undefined : target(ep, whom);
     const to = targets(ep, whom);
-    if (n === undefined || typeof to === 'number' || typeof one === 'number') return -EINVAL;
+    if (n === undefined) return -EINVAL;
+    if (typeof to === 'number') return to;
+    if (typeof one === 'number') return one;
     let e = to.future ? v.set(ep, undefined, n) : 0;
     for (const a of to.asocs) e ||= v.set(ep, a, n);
     return e;
