@@ -1,6 +1,8 @@
 /** The shape of an appliance's configuration: what config.schema.json describes, as types. */
 
+import type { KextPreference } from './bundles/plan.js';
 import type { BurstLoss } from './nic/ports/faults.js';
+import type { CardSetting } from './nic/registers.js';
 import type { MbufPoolSizes } from './stack/kern/mbuf.js';
 
 /** Troubles of the medium, on transmit. Shares are 0 to 1, times are microseconds, the rate is in bits a second. */
@@ -36,6 +38,8 @@ export interface CardConfig {
   readonly faults?: FaultConfig;
   /** Interrupt moderation. */
   readonly moderation?: { readonly usecs?: number; readonly frames?: number };
+  /** What the card keeps: autonegotiation, flap damping, temperature limits (nic/registers.ts, CARD_SETTINGS). */
+  readonly settings?: Partial<Readonly<Record<CardSetting, number>>>;
 }
 
 export interface RouteConfig {
@@ -44,11 +48,24 @@ export interface RouteConfig {
   readonly gateway?: string;
 }
 
+/** The preference list of network kernel extensions: what to load at start, in which order, where, with which parameters. */
+export interface KextConfig {
+  /** Names of shipped extensions, or entries with a bundle, interfaces and parameters. All are checked before the first is loaded. */
+  readonly kexts?: readonly KextPreference[];
+  /** Public keys whose signatures of bundles are believed: lines "nke-ed25519 BASE64 comment". */
+  readonly kextTrust?: readonly string[];
+  /** Folders with bundles, for names and for dependencies. */
+  readonly kextPath?: readonly string[];
+  /** Folder that extensions write their logs into (PacketLog); without it they write none. */
+  readonly kextLogs?: string;
+  /** Also load bundles that are unsigned, altered or signed by strangers. */
+  readonly allowUnsignedKexts?: boolean;
+}
+
 /** What config.schema.json describes. */
-export interface ApplianceConfig {
+export interface ApplianceConfig extends KextConfig {
   readonly name?: string;
   readonly cards: readonly CardConfig[];
-  readonly kexts?: readonly string[];
   readonly routes?: readonly RouteConfig[];
   readonly sysctl?: Readonly<Record<string, number>>;
   readonly busyPoll?: boolean;

@@ -10,7 +10,13 @@
  */
 
 import type { ApplianceConfig, CardConfig, RouteConfig } from './appliance-config.js';
-import { Driver } from './driver/driver.js';
+import { Catalog, type Found } from './bundles/catalog.js';
+import { BundleError } from './bundles/error.js';
+import { timeGuard } from './bundles/guard.js';
+import { compileBpf, fileSinks } from './bundles/host.js';
+import { type PlanStep, planKexts } from './bundles/plan.js';
+import { shippedManifests } from './bundles/shipped.js';
+import { Driver, type WakePattern } from './driver/driver.js';
 import { ringBytes } from './driver/rings.js';
 import { scratchBytes } from './firmware/card.js';
 import { Firmware } from './firmware/firmware.js';
@@ -22,29 +28,41 @@ import { CapturePort } from './nic/ports/capture.js';
 import { FaultPort } from './nic/ports/faults.js';
 import { createPort, Wires } from './nic/ports/open.js';
 import { Memory, type Port } from './nic/ports/port.js';
+import { CARD_SETTINGS, type CardSetting, REGISTERS } from './nic/registers.js';
 import { type Clock, type Nanos, type Random, SeededRandom } from './stack/kern/clock.js';
-import { EBUSY, errnoName } from './stack/kern/errno.js';
-import type { Kext } from './stack/kern/kext.js';
+import { EBUSY, EIO, errnoName } from './stack/kern/errno.js';
+import type { KextResult, LoadOptions, UnloadOptions } from './stack/kern/kext.js';
+import type { HostServices } from './stack/kern/kpi.js';
 import { DEFAULT_POOL, MbufPool, type MbufPoolSizes } from './stack/kern/mbuf.js';
 import type { Socket } from './stack/kern/socket.js';
-import { SCTP_KEXT, type SctpKext, sctpKext } from './stack/kexts/SCTP.kext/index.js';
+import type { Steering } from './stack/kern/steering.js';
+import { SCTP_KEXT, type SctpKext } from './stack/kexts/SCTP.kext/index.js';
 import { IFF_UP, type Ifnet } from './stack/net/ifnet.js';
 import { InAddr } from './stack/netinet/in.js';
 import { SO_LINGER, SOL_SOCKET } from './stack/sctp/api.js';
 import { Stack } from './stack/stack.js';
-import { LiveClock, SystemRandom, systemNow } from './system.js';
+import { HostClock, LiveClock, SystemRandom, systemNow } from './system.js';
 
-export type { ApplianceConfig, CardConfig, FaultConfig, RouteConfig } from './appliance-config.js';
+export type { ApplianceConfig, CardConfig, FaultConfig, KextConfig, RouteConfig } from './appliance-config.js';
 export { SystemRandom, systemNow };
 
 export interface ApplianceOptions {
   /** Cables shared with other appliances of this process; own ones by default. */
   readonly wires?: Wires;
   /** What cables are like (train size, queue), for ports "wire:NAME". */
-  readonly wire?: { readonly train?: number; readonly slots?: number; readonly bytes?: number };
+  readonly wire?: {
+    readonly train?: number;
+    readonly slots?: number;
+    readonly bytes?: number;
+    readonly speed?: number;
+  };
   /** A clock that somebody else sets, who then calls `turn`: no loop runs. By default the machine's clock and a loop. */
   readonly clock?: Clock;
   readonly random?: Random;
+  /** One of several appliances that are one host, each with a receive queue of its cards (workers.ts): which one. */
+  readonly steering?: Steering;
+  /** Bound sockets for udp cards, in the order of the cards, which stay their opener's. */
+  readonly sockets?: readonly (number | undefined)[];
 }
 
 /** The processor's instruction where the C module is there, else tables. */
@@ -52,17 +70,6 @@ const fastCrc32c =
   native === undefined
     ? crc32c
     : (u8: Uint8Array, off: number, len: number): number => native!.crc32c(u8, off, len) >>> 0;
-
-/** An extension that ships with the appliance, by the name that kextload takes. */
-const KEXTS: Readonly<
-  Record<string, { readonly identifier: string; readonly make: () => Kext; readonly about: string }>
-> = {
-  SCTP: {
-    identifier: SCTP_KEXT,
-    make: () => sctpKext({ crc32c: fastCrc32c }),
-    about: 'Stream Control Transmission Protocol, RFC 9260',
-  },
-};
 
 /** Could not be done as asked; the message says what to do. `code` is an errno name. */
 export class ApplianceError extends Error {
@@ -92,16 +99,27 @@ const BUDGET = 512;
 const ROUNDS = 8;
 /** After the last work the loop looks on for so long before it sleeps: going to sleep and waking cost more than that. */
 const LINGER = 50_000;
+/** How long busy polling stays in one turn of the event loop while nothing comes, ns. */
+const SPIN = 50_000;
 /** No timer of the event loop is finer than this. */
 const MILLISECOND = 1e6;
 
 const align = (n: number) => (n + 63) & ~63;
 
 /** The port of a card with its decorators, not yet open. Throws PortError. */
-function makePort(card: CardConfig, options: ApplianceOptions, wires: Wires, now: Nanos): Port {
+function makePort(
+  card: CardConfig,
+  index: number,
+  options: ApplianceOptions,
+  wires: Wires,
+  now: Nanos,
+  mac?: Uint8Array,
+): Port {
   // Flipped bits must meet the card's own checksum, not be covered by one that the port computes below them.
-  const udp = (card.faults?.corrupt ?? 0) > 0 ? { sctpCrc: false } : {};
-  let port = createPort(card.port, { mtu: card.mtu, wires, wire: options.wire, udp });
+  const udp = { fd: options.sockets?.[index], ...((card.faults?.corrupt ?? 0) > 0 ? { sctpCrc: false } : {}) };
+  // A port on a real interface lets in what is the card's and leaves the rest to the host.
+  const own = { mac, addresses: card.addresses };
+  let port = createPort(card.port, { mtu: card.mtu, wires, wire: options.wire, udp, packet: own, xdp: own });
   if (card.faults !== undefined) {
     const { seed = 1, delay = 0, jitter = 0, reorderDelay = 1000, ...rest } = card.faults;
     port = new FaultPort(port, new SeededRandom(seed), {
@@ -139,6 +157,18 @@ function ownAddress(address: string): string {
   return address.startsWith('127.') ? `${address}/8` : `${address}/24`;
 }
 
+const parseMac = (text: string): Uint8Array => Uint8Array.from(text.split(':'), x => Number.parseInt(x, 16));
+
+/** The card's own address: as configured; else one is drawn here, locally administered, if its port must know it. */
+function cardMac(config: CardConfig, random: Random): Uint8Array | undefined {
+  if (config.mac !== undefined) return parseMac(config.mac);
+  if (!/^(packet|xdp):/.test(config.port)) return undefined;
+  const mac = new Uint8Array(6);
+  random.fill(mac);
+  mac[0] = (mac[0]! & 0xfc) | 2;
+  return mac;
+}
+
 /** The address that a udp or raw port is bound to, and a udp port's number. */
 function portAddress(spec: string): { address: string; udpPort: number } | undefined {
   const m = /^udp:(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(spec);
@@ -164,6 +194,11 @@ export class Appliance {
   #immediate: NodeJS.Immediate | undefined;
   #timer: NodeJS.Timeout | undefined;
   readonly #sockets = new Set<Socket>();
+  readonly #catalog: Catalog;
+  /** The stack's time, which stands still while the appliance sleeps. */
+  readonly #hostClock: HostClock;
+  /** Bundles by their loaded extension's identifier. */
+  readonly #bundles = new Map<string, Found>();
   #sweepAt = 64;
   readonly #wake = (): void => this.kick();
   readonly #run = (): void => {
@@ -186,20 +221,32 @@ export class Appliance {
     this.clock = options.clock ?? this.#live!;
     const random = options.random ?? new SystemRandom();
     const wires = options.wires ?? new Wires();
-    const ports = config.cards.map(c => makePort(c, options, wires, this.clock.now));
+    this.#catalog = kextCatalog(config);
+    const steps = planned(config, this.#catalog);
+    const macs = config.cards.map(c => cardMac(c, random));
+    const ports = config.cards.map((c, i) => makePort(c, i, options, wires, this.clock.now, macs[i]));
     const sizes = poolSizes(config, ports);
     const poolBytes = align(MbufPool.bytes(sizes));
     const cardBytes = ports.map(p => align(ringBytes()) + align(scratchBytes(p)));
     const bytes = cardBytes.reduce((a, b) => a + b, poolBytes);
     const memory = new Memory(native?.allocate(bytes) ?? new ArrayBuffer(bytes));
-    this.stack = new Stack({ clock: this.clock, random, pool: new MbufPool(sizes, memory.buffer), kick: this.#wake });
+    this.#hostClock = new HostClock(this.clock);
+    const pool = new MbufPool(sizes, memory.buffer);
+    this.stack = new Stack({ clock: this.#hostClock, random, pool, kick: this.#wake, steering: options.steering });
+    this.stack.kexts.guard = timeGuard();
+    Object.assign(this.stack.host, this.#hostServices(config));
     try {
       let at = poolBytes;
       for (const [i, port] of ports.entries()) {
-        this.#addCard(config.cards[i]!, i, port, memory, at);
+        this.#addCard(config.cards[i]!, i, port, memory, at, macs[i]);
         at += cardBytes[i]!;
       }
-      for (const name of config.kexts ?? []) this.kextload(name);
+      // A start that goes on tells its end by an event: kext-loaded or kext-failed.
+      for (const step of steps)
+        this.#loaded(
+          step.found,
+          this.stack.kexts.load(step.make(), { params: step.params, where: step.on, settled: () => {} }),
+        );
       for (const [name, value] of Object.entries(config.sysctl ?? {})) this.#sysctl(name, value);
       for (const [i, card] of config.cards.entries()) if (card.up !== false) this.up(this.cards[i]!.name, true);
       for (const route of config.routes ?? []) this.#addRoute(route);
@@ -210,10 +257,19 @@ export class Appliance {
     this.kick();
   }
 
-  #addCard(config: CardConfig, index: number, port: Port, memory: Memory, at: number): void {
+  /** What extensions may have of the machine: a folder for logs if one is named, filter expressions, the time since 1970. */
+  #hostServices(config: ApplianceConfig): HostServices {
+    const epoch = BigInt(Date.now()) * 1_000_000n - BigInt(Math.round(this.clock.now));
+    return {
+      ...(config.kextLogs === undefined ? {} : { sink: fileSinks(config.kextLogs) }),
+      compileBpf,
+      epoch: { seconds: Number(epoch / 1_000_000_000n), nanos: Number(epoch % 1_000_000_000n) },
+      hostname: this.name,
+    };
+  }
+
+  #addCard(config: CardConfig, index: number, port: Port, memory: Memory, at: number, mac?: Uint8Array): void {
     const name = config.name ?? `nke${index}`;
-    const mac =
-      config.mac === undefined ? undefined : Uint8Array.from(config.mac.split(':'), x => Number.parseInt(x, 16));
     const moderated = (config.moderation?.usecs ?? 0) > 0;
     const firmware = new Firmware({
       memory,
@@ -223,10 +279,24 @@ export class Appliance {
       ...(mac === undefined ? {} : { mac }),
       ...(moderated && this.#live !== undefined ? { newTimer: () => new NanoCoalescingTimer() } : {}),
       wake: this.#wake,
+      onHostAddresses: (added, removed) => {
+        const ifp = this.cards.find(c => c.name === name)?.ifp;
+        for (const address of removed) ifp?.event({ kind: 'host-address-removed', ifname: name, address });
+        for (const address of added) ifp?.event({ kind: 'host-address-added', ifname: name, address });
+      },
     });
     try {
       firmware.powerOn();
-      const driver = new Driver({ name, bar: firmware.bar, pool: this.stack.pool, ringOffset: at, wake: this.#wake });
+      const driver = new Driver({
+        name,
+        bar: firmware.bar,
+        pool: this.stack.pool,
+        ringOffset: at,
+        wake: this.#wake,
+        onPme: reason => this.#woken(reason),
+      });
+      for (const [setting, value] of Object.entries(config.settings ?? {}))
+        this.#set(name, driver, setting as CardSetting, value);
       const { ifp } = driver;
       if (this.stack.interfaces.attach(ifp) < 0)
         throw new ApplianceError('EEXIST', `there is an interface ${name} already; give each card its own name`);
@@ -342,6 +412,7 @@ export class Appliance {
    */
   turn(): boolean {
     const { now } = this.clock;
+    const { stack } = this;
     this.#turning = true;
     this.#again = false;
     let work = 0;
@@ -353,8 +424,10 @@ export class Appliance {
         work += c.firmware.step(now, BUDGET);
         work += c.driver.poll(BUDGET);
       }
-      due = this.stack.deadline() <= now;
-      this.stack.run(now);
+      // (a card may just have woken the host: its time is read here)
+      const hostNow = this.#hostClock.now;
+      due = stack.deadline() <= hostNow;
+      stack.run(hostNow);
       for (let i = 0; i < cards.length; i++) work += cards[i]!.firmware.step(now, BUDGET);
     } finally {
       // An upcall of a program may throw; the loop must not take itself for busy ever after.
@@ -365,7 +438,7 @@ export class Appliance {
 
   /** When the next turn is needed even if nothing arrives: <= now for "at once", Infinity for never. */
   deadline(): Nanos {
-    let at = this.stack.deadline();
+    let at = this.#hostClock.below(this.stack.deadline());
     for (let i = 0; i < this.cards.length; i++) {
       const c = this.cards[i]!;
       if (c.driver.pending()) return 0;
@@ -381,11 +454,18 @@ export class Appliance {
     live.asleep = false;
     this.#disarm();
     let worked = false;
-    for (let round = 0; round < ROUNDS; round++) {
+    let rounds = ROUNDS;
+    // Busy polling looks again without a round of the event loop, for as long as it has found nothing: promises that the
+    // first find has settled must not wait.
+    let until = this.busyPoll ? systemNow() + SPIN : 0;
+    do {
       live.now = systemNow();
       worked = this.turn();
-      if (!worked || this.#closed) break;
-    }
+      if (worked) {
+        rounds--;
+        until = 0;
+      }
+    } while (!this.#closed && (worked ? rounds > 0 : live.now < until));
     if (this.#closed || this.#immediate !== undefined) return;
     const now = systemNow();
     if (worked) this.#lastWork = now;
@@ -399,7 +479,9 @@ export class Appliance {
     this.#arm();
     if (wait < Number.POSITIVE_INFINITY) {
       // Ports keep the process alive, not timers: an appliance that is only waiting may be left by closing its ports.
-      this.#timer = setTimeout(this.#run, Math.min(wait / MILLISECOND, 0x7fffffff)).unref();
+      this.#timer = setTimeout(this.#run, Math.min(wait / MILLISECOND, 0x7fffffff));
+      // (but for a card that does not listen to its port for the moment)
+      if (!this.cards.some(c => c.firmware.holdsBack)) this.#timer.unref();
     }
   }
 
@@ -474,46 +556,186 @@ export class Appliance {
     if (e < 0)
       throw new ApplianceError(
         errnoName(e),
-        `${name} cannot go from ${from} to ${state} (PCI PM 1.2 §5.4): go to D0 first`,
+        e === -EIO
+          ? `${name} does not come up in ${state}: its self test says "${firmware.selfTest}"; power it off and on again`
+          : `${name} cannot go from ${from} to ${state} (PCI PM 1.2 §5.4): go to D0 first`,
       );
     if (state === 'D3cold') firmware.powerOff();
     if (state === 'D0' && from !== 'D3cold' && this.#udpPort !== 0) driver.setSctpUdpPorts([this.#udpPort]);
     this.kick();
   }
 
-  /** Puts every card to sleep (D3hot), or wakes all. `wake`: WAKE_* bits that may wake a card by itself. */
-  sleep(reason = 'asked for', wake = 0): void {
-    for (const c of this.cards) if (this.powerState(c.name) === 'D0') this.power(c.name, 'D3hot', reason, wake);
-    this.stack.events.emit({ kind: 'sleep', reason });
+  get asleep(): boolean {
+    return this.#hostClock.asleep;
   }
+  /**
+   * System sleep: protocols are told ('sleep'), every card goes to D3hot, and the stack's time stands still until `wake`. With
+   * `wake` (WAKE_* bits) cards may wake the appliance by themselves; `patterns` are what WAKE_PATTERN looks for. Throws
+   * ApplianceError.
+   */
+  sleep(reason = 'asked for', wake = 0, patterns: readonly WakePattern[] = []): void {
+    if (this.asleep) return;
+    const cards = this.cards.filter(c => this.powerState(c.name) === 'D0');
+    for (const c of cards)
+      if (c.driver.setWakePatterns(patterns) < 0)
+        throw new ApplianceError('EINVAL', 'a card takes 8 wake patterns of 1 to 64 bytes, at offsets up to 65535');
+    // Told while the links are still up: that they go down now is nobody's failure.
+    this.stack.interfaces.announce({ kind: 'sleep', reason });
+    if (!this.#turning) this.turn();
+    this.#hostClock.sleep();
+    for (const c of cards) this.power(c.name, 'D3hot', reason, wake);
+  }
+  /** System wake: time goes on, cards come up, protocols are told ('wake'). Throws ApplianceError for a card that stays away. */
   wake(reason = 'asked for'): void {
-    this.stack.events.emit({ kind: 'wake', reason });
-    for (const c of this.cards) this.power(c.name, 'D0', reason);
+    const slept = this.#hostClock.wake();
+    let failure: unknown;
+    for (const c of this.cards) {
+      try {
+        this.power(c.name, 'D0', reason);
+      } catch (e) {
+        failure ??= e; // the others wake all the same
+      }
+    }
+    this.stack.interfaces.announce({ kind: 'wake', reason, slept });
+    this.kick();
+    if (failure !== undefined) throw failure;
+  }
+  /** A card asks to be woken. True when that wakes the whole appliance. */
+  #woken(reason: string): boolean {
+    if (!this.asleep) return false;
+    try {
+      this.wake(reason);
+    } catch (e) {
+      // The card's own events have said why; there is nobody here to be told.
+      if (!(e instanceof ApplianceError)) throw e;
+    }
+    return true;
   }
 
-  /** Names that kextload takes, with what they are. */
-  static kextNames(): readonly { readonly name: string; readonly identifier: string; readonly about: string }[] {
-    return Object.entries(KEXTS).map(([name, k]) => ({ name, identifier: k.identifier, about: k.about }));
+  /** Sets one of a card's settings (CARD_SETTINGS). Throws ApplianceError. */
+  setting(name: string, setting: CardSetting, value: number): void {
+    this.#set(name, this.card(name).driver, setting, value);
+    this.kick();
   }
-
-  /** Loads an extension by name ("SCTP"). Throws ApplianceError. */
-  kextload(name: string): void {
-    const known = kextByName(name);
-    const result = this.stack.kexts.load(known.make());
-    if (!result.ok) throw new ApplianceError(errnoName(result.errno), result.reason);
-    // The cards' UDP port is the one that SCTP's packets leave from and are taken from (RFC 6951 §5.1).
-    if (known.identifier === SCTP_KEXT && this.#udpPort !== 0)
-      this.#sysctl('net.inet.sctp.udp_tunneling_port', this.#udpPort);
+  #set(name: string, driver: Driver, setting: CardSetting, value: number): void {
+    const row = REGISTERS.find(r => r.name === setting);
+    if (row === undefined || !CARD_SETTINGS.includes(setting))
+      throw new ApplianceError('ENOENT', `${name} has no setting "${setting}"; it has ${CARD_SETTINGS.join(', ')}`);
+    if (!Number.isInteger(value) || value < -0x80000000 || value > 0xffffffff)
+      throw new ApplianceError('EINVAL', `${setting} cannot be ${value}: give a whole number of 32 bits`);
+    if (driver.setSetting(setting, value) < 0)
+      throw new ApplianceError('EBUSY', `${name} is in ${driver.power}: power it up first (nke power ${name} D0)`);
+    if (setting.startsWith('link_')) driver.restartLink();
+  }
+  /** Heats or cools a card to so many °C. Throws ApplianceError. */
+  temperature(name: string, celsius: number): void {
+    if (!(celsius >= -273.15 && celsius <= 1000))
+      throw new ApplianceError('EINVAL', `${celsius} °C is no temperature of a card; give -273 to 1000`);
+    this.card(name).firmware.setTemperature(celsius);
     this.kick();
   }
 
-  /** Unloads an extension. Throws ApplianceError, code EBUSY while something uses it. */
+  /** Names that kextload takes, with what they are; besides these, paths of bundles. */
+  static kextNames(): readonly { readonly name: string; readonly identifier: string; readonly about: string }[] {
+    return shippedManifests().map(({ name, manifest }) => ({
+      name,
+      identifier: manifest.identifier,
+      about: manifest.about ?? manifest.kind,
+    }));
+  }
+  /** What a name, an identifier or the path of a bundle means; its manifest. Throws ApplianceError. */
+  kextfind(name: string): Found {
+    return bundleErrors(() => this.#catalog.find(name));
+  }
+  /** Where a loaded extension came from: its bundle's folder, and who signed it. Undefined for what ships with nke. */
+  kextorigin(identifier: string): { readonly path: string; readonly signed: string } | undefined {
+    const found = this.#bundles.get(identifier);
+    return found?.path === undefined ? undefined : { path: found.path, signed: found.signed };
+  }
+
+  /**
+   * Loads an extension by name ("SCTP"), identifier or bundle's path, its dependencies first. Throws ApplianceError; then
+   * nothing of it is left. An extension whose start is asynchronous is refused: see kextloadAsync.
+   */
+  kextload(name: string, options: Omit<LoadOptions, 'settled'> = {}): void {
+    const found = this.kextfind(name);
+    this.#loaded(
+      found,
+      this.stack.kexts.load(
+        bundleErrors(() => found.make()),
+        options,
+      ),
+    );
+  }
+  /** The same, and waits for a start that is asynchronous. Rejects with ApplianceError. */
+  async kextloadAsync(name: string, options: Omit<LoadOptions, 'settled'> = {}): Promise<void> {
+    const found = this.kextfind(name);
+    const kext = bundleErrors(() => found.make());
+    this.#loaded(found, await this.#settle(settled => this.stack.kexts.load(kext, { ...options, settled })));
+  }
+  #loaded(found: Found, result: KextResult): void {
+    if (!result.ok) throw new ApplianceError(errnoName(result.errno), result.reason);
+    const { identifier } = found.manifest;
+    this.#bundles.set(identifier, found);
+    // The cards' UDP port is the one that SCTP's packets leave from and are taken from (RFC 6951 §5.1).
+    if (identifier === SCTP_KEXT && this.#udpPort !== 0)
+      this.#sysctl('net.inet.sctp.udp_tunneling_port', this.#udpPort);
+    this.kick();
+  }
+  /** Waits for a loader's call that may go on: gives its last result. */
+  #settle(call: (settled: (r: KextResult) => void) => KextResult): Promise<KextResult> {
+    return new Promise((resolve, reject) => {
+      try {
+        const result = call(resolve);
+        if (!result.ok || result.pending !== true) resolve(result);
+      } catch (e) {
+        reject(e);
+      }
+      this.kick();
+    });
+  }
+
+  /** Unloads an extension. Throws ApplianceError, code EBUSY with the names of what holds it. */
   kextunload(name: string): void {
-    const known = kextByName(name);
-    const result = this.stack.kexts.unload(known.identifier);
-    if (result.ok) return;
-    const hint = result.errno === EBUSY ? '; close these first' : '';
-    throw new ApplianceError(errnoName(result.errno), `${result.reason}${hint}`);
+    const identifier = this.#identifier(name);
+    this.#unloaded(identifier, this.stack.kexts.unload(identifier));
+  }
+  /**
+   * Unloads an extension when nothing holds it any more, within `wait` nanoseconds; with `drain` new users are refused and
+   * those that are there asked to end. Rejects with ApplianceError when the time is over; it then stays loaded.
+   */
+  async kextunloadAsync(name: string, options: Omit<UnloadOptions, 'settled'> = {}): Promise<readonly string[]> {
+    const identifier = this.#identifier(name);
+    const result = await this.#settle(settled => this.stack.kexts.unload(identifier, { ...options, settled }));
+    return this.#unloaded(identifier, result);
+  }
+  #unloaded(identifier: string, result: KextResult): readonly string[] {
+    if (!result.ok) {
+      const hint = result.errno === EBUSY && result.holders.length > 0 ? '; close these first' : '';
+      throw new ApplianceError(errnoName(result.errno), `${result.reason}${hint}`);
+    }
+    this.#bundles.delete(identifier);
+    return result.notes ?? [];
+  }
+
+  /** Puts another version of a loaded extension in its place, between two frames. Rejects with ApplianceError. */
+  async kextreplace(name: string, options: Omit<LoadOptions, 'settled'> = {}): Promise<readonly string[]> {
+    const found = this.kextfind(name);
+    const kext = bundleErrors(() => found.make());
+    const result = await this.#settle(settled => this.stack.kexts.replace(kext, { ...options, settled }));
+    if (!result.ok) throw new ApplianceError(errnoName(result.errno), result.reason);
+    this.#bundles.set(found.manifest.identifier, found);
+    return result.notes ?? [];
+  }
+
+  /** The identifier of a loaded extension, by identifier, name, or its bundle's name or path. Throws ApplianceError. */
+  #identifier(name: string): string {
+    if (this.stack.kexts.get(name) !== undefined) return name;
+    const plain = name.replace(/\/+$/, '');
+    for (const [identifier, found] of this.#bundles)
+      if ([found.name, found.name.replace(/\.kext$/, ''), found.path].includes(plain)) return identifier;
+    const shipped = shippedManifests().find(s => s.name === plain.replace(/\.kext$/, ''));
+    return shipped?.manifest.identifier ?? this.kextfind(name).manifest.identifier;
   }
 
   /** SCTP's extension, if it is loaded: its associations, paths and listeners. */
@@ -572,7 +794,8 @@ export class Appliance {
     // What is still shutting down with a peer that does not answer gets its ABORT now.
     this.sctp()?.abortAll('the appliance was closed');
     this.stack.protocols.flush();
-    for (const k of [...this.stack.kexts.list()].reverse()) this.stack.kexts.unload(k.identifier);
+    this.stack.kexts.unloadAll();
+    this.#bundles.clear();
     this.#closed = true;
     if (this.#immediate !== undefined) clearImmediate(this.#immediate);
     this.#immediate = undefined;
@@ -585,12 +808,36 @@ export class Appliance {
   }
 }
 
-function kextByName(name: string): (typeof KEXTS)[string] {
-  const plain = name.replace(/\.kext$/, '');
-  const found = Object.entries(KEXTS).find(([key, k]) => key === plain || k.identifier === name)?.[1];
-  if (found === undefined)
-    throw new ApplianceError('ENOENT', `there is no extension "${name}"; there is ${Object.keys(KEXTS).join(', ')}`);
-  return found;
+/** The catalog of a configuration. Throws ApplianceError for a key that is none. */
+function kextCatalog(config: ApplianceConfig): Catalog {
+  return bundleErrors(
+    () =>
+      new Catalog({
+        machine: { crc32c: fastCrc32c },
+        path: config.kextPath,
+        trust: config.kextTrust,
+        allowUnsigned: config.allowUnsignedKexts,
+      }),
+  );
+}
+
+/** What is to be loaded at start, all of it checked. Throws ApplianceError that names the entry. */
+function planned(config: ApplianceConfig, catalog: Catalog): readonly PlanStep[] {
+  const interfaces = ['lo0', ...config.cards.map((c, i) => c.name ?? `nke${i}`)];
+  const plan = planKexts(config.kexts ?? [], catalog, interfaces);
+  if ('steps' in plan) return plan.steps;
+  const first = plan.complaints[0]!;
+  throw new ApplianceError('EINVAL', `kexts${first.pointer}: ${first.text}`);
+}
+
+/** Turns what is wrong with a bundle into the appliance's error. */
+function bundleErrors<T>(body: () => T): T {
+  try {
+    return body();
+  } catch (e) {
+    if (e instanceof BundleError) throw new ApplianceError(e.code, e.message);
+    throw e;
+  }
 }
 
 /** Why a sysctl could not be set. */

@@ -3,6 +3,7 @@
 
 import { Command, CommanderError } from 'commander';
 import { registerControl } from './cli/commands-control.js';
+import { registerKexts } from './cli/commands-kext.js';
 import { registerRun } from './cli/commands-run.js';
 import { CliError, EXIT_FAILED, EXIT_OK, EXIT_USAGE, oneLine } from './cli/errors.js';
 import { registerPacketdrill } from './cli/packetdrill.js';
@@ -39,6 +40,7 @@ Exit status: 0 it held, 1 the run failed, 2 the request was wrong (usage, config
 
 registerRun(program);
 registerControl(program);
+registerKexts(program);
 registerPacketdrill(program);
 
 /** A reader that goes away (nke sysctl | head) is no failure. */

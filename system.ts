@@ -25,6 +25,47 @@ export class LiveClock {
   }
 }
 
+/**
+ * A host's own time: that of the clock below it, less what the host has slept. While it sleeps its time stands still: nothing
+ * falls due, and nothing has grown old when it wakes. Has the shape of Clock.
+ */
+export class HostClock {
+  readonly #base: { now: Nanos };
+  /** What has been slept so far; and the host's time at which it stands, -1 while it goes. */
+  #slept: Nanos = 0;
+  #stands: Nanos = -1;
+
+  constructor(base: { now: Nanos }) {
+    this.#base = base;
+  }
+  get now(): Nanos {
+    return this.#stands >= 0 ? this.#stands : this.#base.now - this.#slept;
+  }
+  /** Whoever runs a turn says what time it is; that is the base's to know. */
+  set now(at: Nanos) {
+    if (this.#stands < 0) this.#base.now = at + this.#slept;
+  }
+  get asleep(): boolean {
+    return this.#stands >= 0;
+  }
+  sleep(): void {
+    if (this.#stands < 0) this.#stands = this.now;
+  }
+  /** Goes on. Returns how long it stood. */
+  wake(): Nanos {
+    if (this.#stands < 0) return 0;
+    const slept = this.#base.now - this.#slept - this.#stands;
+    this.#slept += slept;
+    this.#stands = -1;
+    return slept;
+  }
+  /** A moment of the host's time on the clock below; Infinity when it does not come before the host wakes. */
+  below(at: Nanos): Nanos {
+    if (this.#stands < 0) return at + this.#slept;
+    return at <= this.#stands ? this.#base.now : Number.POSITIVE_INFINITY;
+  }
+}
+
 /** The system's random source, a page at a time: no call of the system and no allocation per number. */
 export class SystemRandom implements Random {
   readonly #words = new Uint32Array(1024);

@@ -1,104 +1,81 @@
 /**
- * `nke bench`: scenarios, each a row of data, measured against peers and against the machine's own limit.
- * JSON output is one object a line (result.ts); people get a table and progress on standard error.
+ * `nke bench`: runs scenarios (scenarios.ts), each a row of data, against peers and against the machine's own limit, all in
+ * one run. People get progress on standard error and tables on standard output; programs one JSON object; a browser the
+ * HTML report. No interface or namespace is touched that a run did not make.
  */
 
-import { parseArgs } from 'node:util';
-import { bulk } from './bulk.js';
-import { garbage } from './garbage.js';
-import { type BenchResult, table } from './result.js';
+import { writeFileSync } from 'node:fs';
+import { htmlReport } from './html.js';
+import { Lab } from './lab.js';
+import { examineMachine } from './machine.js';
+import { type ProfileResult, profileBulk, profileText } from './profile.js';
+import { type BenchReport, machineLine, scenarioTable, verdictTable } from './report.js';
+import { runScenario } from './run.js';
+import type { ScenarioResult } from './scenario.js';
+import { SCENARIOS } from './scenarios.js';
+
+export { SCENARIOS };
 
 export interface BenchOptions {
-  readonly message: number;
+  readonly scenarios: readonly string[];
   readonly seconds: number;
-  readonly runs: number;
-  readonly only?: readonly string[];
-  readonly progress?: (text: string) => void;
+  readonly repeat: number;
+  readonly quick: boolean;
+  /** Columns and points; empty: all. */
+  readonly peers: readonly string[];
+  readonly points: readonly string[];
+  readonly json: boolean;
+  /** File for the HTML report. */
+  readonly html?: string;
+  readonly profile: boolean;
 }
 
-export interface Scenario {
-  readonly name: string;
-  readonly about: string;
-  run(o: BenchOptions): Promise<BenchResult>;
-}
+/** Makes the display of one stretch of work (cli/progress.ts); it is stopped before anything else is printed. */
+export type StartProgress = (title: string) => {
+  update(fraction: number, text: string): void;
+  note(text: string): void;
+  stop(): void;
+};
 
-export const SCENARIOS: readonly Scenario[] = [
-  { name: 'bulk', about: 'one association, two processes, UDP on loopback: Gb/s of user data', run: bulk },
-  { name: 'garbage', about: 'bytes of JavaScript garbage per packet on the data path', run: garbage },
-];
+/** The names of all columns, for messages and completion. */
+export const columnNames = (): string[] => [...new Set(SCENARIOS.flatMap(s => s.columns.map(c => c.name)))];
 
-const USAGE = `usage: nke bench SCENARIO... [--json] [--runs N] [--seconds S] [--message BYTES] [--only nke,usrsctp,limit]
+/** Bytes of a message of the profiled transfer. */
+const MESSAGE = 1400;
 
-Scenarios (or "all"):
-${SCENARIOS.map(s => `  ${s.name.padEnd(12)} ${s.about}`).join('\n')}
-
-Examples:
-  nke bench bulk
-  nke bench bulk --json --runs 7 --seconds 3
-`;
-
-/** Runs the command; returns its exit status: 0, 1 when a scenario failed, 2 when it was called wrongly. */
-export async function runBench(argv: readonly string[]): Promise<number> {
-  let parsed: ReturnType<typeof parse>;
-  try {
-    parsed = parse(argv);
-  } catch (e) {
-    process.stderr.write(`nke bench: ${(e as Error).message}\n${USAGE}`);
-    return 2;
+/** Runs what was asked for and gives the report. Rejects when the HTML file cannot be written. */
+export async function bench(o: BenchOptions, startProgress: StartProgress): Promise<BenchReport> {
+  const started = new Date();
+  const machine = examineMachine();
+  const print = (text: string) => void (o.json || process.stdout.write(text));
+  print(`${machineLine(machine)}\n`);
+  const results: ScenarioResult[] = [];
+  await using lab = new Lab({ seconds: o.seconds, repeat: o.repeat, quick: o.quick });
+  for (const s of SCENARIOS) {
+    if (!o.scenarios.includes('all') && !o.scenarios.includes(s.name)) continue;
+    const shown = startProgress(s.name);
+    const options = { columns: o.peers, points: o.points, progress: shown.update, note: shown.note };
+    const result = await runScenario(s, lab, options).finally(shown.stop);
+    results.push(result);
+    print(`\n${scenarioTable(result)}`);
   }
-  const { values, positionals } = parsed;
-  if (values.help || positionals.length === 0) {
-    process.stdout.write(USAGE);
-    return values.help ? 0 : 2;
+  let profile: ProfileResult | undefined;
+  if (o.profile) {
+    profile = await profileBulk(MESSAGE, Math.max(1, o.seconds));
+    print(`\n${profileText(profile)}`);
   }
-  const names = positionals.includes('all') ? SCENARIOS.map(s => s.name) : positionals;
-  const chosen = names.map(n => SCENARIOS.find(s => s.name === n));
-  const unknown = names.filter((_, i) => chosen[i] === undefined);
-  const numbers = { runs: Number(values.runs), seconds: Number(values.seconds), message: Number(values.message) };
-  const wrong =
-    !Number.isInteger(numbers.runs) ||
-    numbers.runs < 1 ||
-    numbers.runs > 100 ||
-    !(numbers.seconds > 0 && numbers.seconds <= 60) ||
-    !Number.isInteger(numbers.message) ||
-    numbers.message < 1 ||
-    numbers.message > 1 << 20;
-  if (unknown.length > 0 || wrong) {
-    const why =
-      unknown.length > 0
-        ? `no scenario ${unknown.join(', ')}`
-        : 'runs are 1 to 100, seconds up to 60, a message 1 to 1048576 bytes';
-    process.stderr.write(`nke bench: ${why}\n${USAGE}`);
-    return 2;
-  }
-  let status = 0;
-  for (const s of chosen) {
-    try {
-      const r = await s!.run({
-        ...numbers,
-        ...(values.only === undefined ? {} : { only: values.only.split(',') }),
-        progress: text => process.stderr.write(`${text}\n`),
-      });
-      process.stdout.write(values.json ? `${JSON.stringify(r)}\n` : `\n${table(r)}`);
-    } catch (e) {
-      process.stderr.write(`nke bench: ${s!.name}: ${(e as Error).message}\n`);
-      status = 1;
-    }
-  }
-  return status;
-}
-
-function parse(argv: readonly string[]) {
-  return parseArgs({
-    args: [...argv],
-    allowPositionals: true,
-    options: {
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h', default: false },
-      runs: { type: 'string', default: '5' },
-      seconds: { type: 'string', default: '2' },
-      message: { type: 'string', default: '1400' },
-      only: { type: 'string' },
-    },
-  });
+  const report: BenchReport = {
+    tool: 'nke bench',
+    machine,
+    started: started.toISOString(),
+    seconds: (Date.now() - started.getTime()) / 1000,
+    options: { seconds: o.seconds, repeat: o.repeat, quick: o.quick },
+    scenarios: results,
+    verdicts: results.flatMap(r => r.verdicts),
+    ...(profile === undefined ? {} : { profile }),
+  };
+  if (o.json) process.stdout.write(`${JSON.stringify(report)}\n`);
+  print(`\n${verdictTable(report.verdicts)}`);
+  if (o.html !== undefined) writeFileSync(o.html, htmlReport(report));
+  return report;
 }

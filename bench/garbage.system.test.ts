@@ -8,8 +8,8 @@ import { garbageRun } from './garbage.js';
 test('a million messages from socket to socket leave less garbage than one number for each', {
   timeout: 120_000,
   skip: native === undefined ? `copying between two memories without a view needs the C module: ${nativeError}` : false,
-}, t => {
-  const r = garbageRun(1_000_000);
+}, async t => {
+  const r = await garbageRun(1_000_000);
   assert.equal(r.collections, 0, 'a collection fell into the measurement, which then proves nothing');
   const each = r.garbage / r.messages;
   t.diagnostic(

@@ -137,6 +137,10 @@ describe('nke', { timeout: 120_000 }, () => {
     assert.equal((await json<{ value: number }[]>('sysctl', 'net.inet.sctp.udp_tunneling_port'))[0]!.value, port);
     assert.equal((await json<{ link: boolean }[]>('link', 'nke0', 'down'))[0]!.link, false);
     assert.equal((await json<{ link: boolean }[]>('link', 'nke0', 'up'))[0]!.link, true);
+    for (const celsius of [90, 30]) {
+      const rows = await json<{ name: string; value: number }[]>('card', 'nke0', `temperature=${celsius}`);
+      assert.equal(rows.find(r => r.name === 'temperature')!.value, celsius);
+    }
     assert.equal((await json<{ power: string }[]>('power', 'nke1', 'd3hot'))[0]!.power, 'D3hot');
     assert.equal((await json<{ power: string }[]>('power', 'all', 'wake'))[1]!.power, 'D0');
     assert.deepEqual((await json<{ addresses: string[] }[]>('ifconfig', 'nke0', '10.9.8.7/24'))[0]!.addresses, [
@@ -153,7 +157,8 @@ describe('nke', { timeout: 120_000 }, () => {
     assert.ok((await json<unknown[]>('netstat', '-m')).length === 3);
     assert.ok('sctps_currestab' in (await json<{ counters: { sctp: object } }>('netstat', '-p', 'sctp')).counters.sctp);
     await json('kextunload', 'SCTP');
-    assert.equal((await json<{ state: string }[]>('kextstat'))[0]!.state, 'not loaded');
+    const sctp = (await json<{ name: string; state: string }[]>('kextstat')).find(k => k.name === 'SCTP');
+    assert.equal(sctp!.state, 'not loaded');
     await json('kextload', 'SCTP');
     const events = (await nke('event', '--json')).out
       .trim()

@@ -8,8 +8,8 @@ import { integer } from './flags.js';
 import { counterLines, duration, grouped, printable, table } from './format.js';
 import type {
   AssociationRow,
+  CardRow,
   InterfaceRow,
-  KextRow,
   ListenerRow,
   MbufRow,
   PathRow,
@@ -17,13 +17,13 @@ import type {
   SysctlRow,
 } from './handlers.js';
 
-interface Common {
+export interface Common {
   appliance?: string;
   json?: boolean;
 }
 
 /** A command with the two flags that every one of these has. */
-function ask(program: Command, usage: string, description: string, examples: readonly string[]): Command {
+export function ask(program: Command, usage: string, description: string, examples: readonly string[]): Command {
   return program
     .command(usage)
     .description(description)
@@ -35,17 +35,16 @@ function ask(program: Command, usage: string, description: string, examples: rea
     .addHelpText('after', `\nExamples:\n${examples.map(e => `  $ ${e}`).join('\n')}`);
 }
 
-const out = (text: string) => process.stdout.write(text);
+export const out = (text: string) => process.stdout.write(text);
 
 /** Sends a request and prints the answer: as JSON, or by `show`. */
-async function print<T>(o: Common, cmd: string, args: Args, show: (result: T) => string): Promise<void> {
+export async function print<T>(o: Common, cmd: string, args: Args, show: (result: T) => string): Promise<void> {
   const result = (await controlRequest(chooseControl(o.appliance), cmd, args)) as T;
   out(o.json ? `${JSON.stringify(result)}\n` : show(result));
 }
 
 export function registerControl(program: Command): void {
   registerIfconfig(program);
-  registerKexts(program);
   registerSysctl(program);
   registerNetstat(program);
   registerCards(program);
@@ -79,26 +78,6 @@ function registerIfconfig(program: Command): void {
         rows.map(showInterface).join(''),
       );
     });
-}
-
-function registerKexts(program: Command): void {
-  const show = (rows: KextRow[]) =>
-    table(rows, [
-      { head: 'Name', cell: k => k.name },
-      { head: 'Version', cell: k => k.version },
-      { head: 'State', cell: k => k.state },
-      { head: 'Refs', cell: k => k.references, right: true },
-      { head: 'Description', cell: k => k.description },
-    ]);
-  ask(program, 'kextload', 'load a network kernel extension', ['nke kextload SCTP'])
-    .argument('<name>')
-    .action((name: string, o: Common) => print<KextRow[]>(o, 'kextload', { name }, () => `${name} loaded\n`));
-  ask(program, 'kextunload', 'unload an extension; refused while its sockets exist', ['nke kextunload SCTP'])
-    .argument('<name>')
-    .action((name: string, o: Common) => print<KextRow[]>(o, 'kextunload', { name }, () => `${name} unloaded\n`));
-  ask(program, 'kextstat', 'list extensions', ['nke kextstat']).action((o: Common) =>
-    print<KextRow[]>(o, 'kextstat', {}, show),
-  );
 }
 
 function registerSysctl(program: Command): void {
@@ -135,8 +114,15 @@ interface NetstatFlags extends Common {
 
 type Groups = Record<string, Record<string, number>>;
 
+/** Which worker, when there are several: their association numbers are their own. */
+const workerColumn = (rows: readonly { readonly worker?: number }[]) =>
+  rows.some(r => r.worker !== undefined)
+    ? [{ head: 'Worker', cell: (r: { readonly worker?: number }) => r.worker ?? '', right: true }]
+    : [];
+
 function showAssociations(rows: AssociationRow[]): string {
   return table(rows, [
+    ...workerColumn(rows),
     { head: 'Assoc', cell: a => a.assocId, right: true },
     { head: 'State', cell: a => a.state },
     { head: 'Local', cell: a => `${a.local.join(',')}:${a.localPort}` },
@@ -252,6 +238,22 @@ function registerCards(program: Command): void {
     .action((card: string, state: string, o: Common) =>
       print<InterfaceRow[]>(o, 'link', { card, up: state === 'up' }, rows => rows.map(showInterface).join('')),
     );
+  ask(program, 'card', "a card's settings and temperature: shows them, or sets some", [
+    'nke card nke0',
+    'nke card nke0 temperature=90',
+    'nke card nke0 flap_penalty=1000 link_autoneg_usecs=500000',
+  ])
+    .argument('<card>')
+    .argument('[setting=value...]', 'temperature (°C), or a setting that the card keeps')
+    .action((card: string, set: string[], o: Common) =>
+      print<CardRow[]>(o, 'card', { card, set }, rows =>
+        table(rows, [
+          { head: 'Setting', cell: r => r.name },
+          { head: 'Value', cell: r => r.value, right: true },
+          { head: 'Meaning', cell: r => r.meaning },
+        ]),
+      ),
+    );
   ask(program, 'power', "set a card's power state, or put the whole appliance to sleep and wake it", [
     'nke power nke0 D3hot',
     'nke power nke0 D0',
@@ -276,6 +278,7 @@ function registerPaths(program: Command): void {
     .action((o: Common & { assoc?: number }) =>
       print<PathRow[]>(o, 'paths', { assoc: o.assoc }, rows => {
         const text = table(rows, [
+          ...workerColumn(rows),
           { head: 'Assoc', cell: p => p.assocId, right: true },
           { head: 'Peer', cell: p => p.address },
           { head: 'State', cell: p => `${p.state}${p.primary ? ' primary' : ''}` },
@@ -306,22 +309,27 @@ function showEvent(e: StampedEvent): string {
 }
 
 function registerEvents(program: Command): void {
-  ask(program, 'event', 'kernel events: links, power, extensions, associations and paths, each with its reason', [
-    'nke event',
-    'nke event --follow --json',
-  ])
+  ask(
+    program,
+    'event',
+    'kernel events: links, power, temperature, addresses, extensions, associations and paths, each with its reason',
+    ['nke event', 'nke event --follow --json', 'nke event --follow --kind link-off,link-on --interface nke0'],
+  )
     .option('-f, --follow', 'go on with what happens from now on')
-    .action(async (o: Common & { follow?: boolean }) => {
+    .option('--kind <kinds>', 'of these kinds only, separated by commas: link-off,link-on')
+    .option('--interface <name>', 'of one interface, and those that speak of none')
+    .action(async (o: Common & { follow?: boolean; kind?: string; interface?: string }) => {
+      const which = { kinds: o.kind?.split(',') ?? [], interface: o.interface };
       const path = chooseControl(o.appliance);
       const show = (e: unknown) => out(o.json ? `${JSON.stringify(e)}\n` : showEvent(e as StampedEvent));
       if (!o.follow) {
-        for (const e of (await controlRequest(path, 'events')) as StampedEvent[]) show(e);
+        for (const e of (await controlRequest(path, 'events', which)) as StampedEvent[]) show(e);
         return;
       }
       const abort = new AbortController();
       process.once('SIGINT', () => abort.abort());
       process.once('SIGTERM', () => abort.abort());
-      await controlRequest(path, 'follow', {}, show, abort.signal);
+      await controlRequest(path, 'follow', which, show, abort.signal);
       process.exitCode = EXIT_OK;
     });
 }

@@ -5,6 +5,8 @@ import { type Command, Option } from 'commander';
 import { Appliance, type ApplianceConfig } from '../appliance.js';
 import { sockaddrs } from '../sockets/message.js';
 import { InAddr } from '../stack/netinet/in.js';
+import { QUEUES_MAX, type WorkerAppliances, type WorkerCard } from '../workers.js';
+import { registerBench } from './bench.js';
 import { ControlServer, controlPath } from './control.js';
 import { demo } from './demo.js';
 import { demoPeer } from './demo-peer.js';
@@ -16,6 +18,7 @@ import { handlers } from './handlers.js';
 import { MAX_MESSAGE_BYTES } from './pattern.js';
 import { progress } from './progress.js';
 import { MODES, type Mode, SERVICE_PORT, TrafficClient, TrafficServer } from './traffic.js';
+import { startWorkers } from './workers.js';
 
 const jsonOption = () => new Option('--json', 'one JSON object instead of text');
 
@@ -46,6 +49,42 @@ function untilSignal(): { signal: AbortSignal; release: () => void } {
   };
 }
 
+/** Where the control socket is to be; undefined: nowhere. */
+function controlOf(config: ApplianceConfig): string | undefined {
+  if (config.control === false) return undefined;
+  return typeof config.control === 'string' ? config.control : controlPath(config.name ?? 'nke');
+}
+
+/** The same as withAppliance for worker appliances. A worker that dies is told on standard error. */
+async function withWorkers(
+  config: ApplianceConfig,
+  count: number,
+  body: (workers: WorkerAppliances, signal: AbortSignal, control: string | undefined) => Promise<void>,
+): Promise<void> {
+  const { signal, release } = untilSignal();
+  let workers: WorkerAppliances | undefined;
+  let control: ControlServer | undefined;
+  try {
+    const path = controlOf(config);
+    const table = {};
+    if (path !== undefined) control = await ControlServer.listen(path, table);
+    const started = await startWorkers(config, count, e =>
+      process.stderr.write(
+        `nke: worker ${e.queue} has died: ${oneLine(e.reason)}; paths lost: ${e.paths}; ${e.restarting ? 'another takes its place' : 'its queue stays without one'}\n`,
+      ),
+    ).catch((e: unknown) => {
+      throw new CliError(oneLine(e));
+    });
+    workers = started.workers;
+    Object.assign(table, started.handlers);
+    await body(workers, signal, path);
+  } finally {
+    await control?.close();
+    await workers?.close();
+    release();
+  }
+}
+
 /**
  * Runs `body` with an appliance and its control socket; both are gone afterwards, also when it fails. The control socket is
  * tried first: it is what tells that an appliance of this name is already running.
@@ -58,12 +97,7 @@ async function withAppliance(
   let appliance: Appliance | undefined;
   let control: ControlServer | undefined;
   try {
-    const path =
-      config.control === false
-        ? undefined
-        : typeof config.control === 'string'
-          ? config.control
-          : controlPath(config.name ?? 'nke');
+    const path = controlOf(config);
     const table = {};
     if (path !== undefined) control = await ControlServer.listen(path, table);
     appliance = make(config);
@@ -92,18 +126,7 @@ export function registerRun(program: Command): void {
   registerDoctor(program);
   registerUp(program);
   registerTraffic(program);
-  program
-    .command('bench')
-    .description('measure against peers and against the machine (see: nke bench --help)')
-    .helpOption(false)
-    .allowUnknownOption()
-    .allowExcessArguments()
-    .argument('[args...]')
-    .action(async (_args: string[], _options: unknown, command: Command) => {
-      const { runBench } = await import('../bench/bench.js');
-      const status = await runBench(command.args);
-      if (typeof status === 'number') process.exitCode = status;
-    });
+  registerBench(program);
 }
 
 function registerDemo(program: Command): void {
@@ -160,6 +183,12 @@ function registerDoctor(program: Command): void {
 function registerUp(program: Command): void {
   const up = program.command('up').description('run an appliance until SIGINT or SIGTERM').addOption(jsonOption());
   const config = applianceFlags(up, { name: 'nke', kexts: [] });
+  up.option(
+    '--workers <n>',
+    'so many appliances that are one host, each with a queue of the udp cards and a processor of its own',
+    integer(1, QUEUES_MAX),
+    1,
+  );
   up.addHelpText(
     'after',
     `
@@ -167,24 +196,39 @@ Examples:
   $ nke up --name a --port udp:127.0.0.1:9899 --address 127.0.0.1/8 --kext SCTP
   $ nke up --name b --port udp:127.0.0.1:9900 --port udp:127.0.0.2:9900 --kext SCTP
   $ nke up --name t --port tap:nke0 --address 192.0.2.1/24 --address 2001:db8::1/64 --capture t.pcapng
+  $ nke up --port udp:192.0.2.7:9899 --kext SCTP --workers 2
   $ nke up --config appliance.json`,
-  ).action(async (o: { json?: boolean }) => {
-    await withAppliance(config(), async (appliance, signal, control) => {
-      if (o.json)
+  ).action(async (o: { json?: boolean; workers: number }) => {
+    const say = (name: string, cards: readonly WorkerCard[], control: string | undefined) => {
+      if (o.json) {
+        const rows = cards.map(({ mtu: _, ...c }) => c);
+        const workers = o.workers > 1 ? { workers: o.workers } : {};
         process.stdout.write(
-          `${JSON.stringify({ ready: true, name: appliance.name, control: control ?? null, pid: process.pid, cards: appliance.cards.map(c => ({ name: c.name, port: c.spec, addresses: c.ifp.addresses.map(a => `${a.addr}/${a.prefix}`) })) })}\n`,
+          `${JSON.stringify({ ready: true, name, control: control ?? null, pid: process.pid, ...workers, cards: rows })}\n`,
         );
-      else {
-        for (const c of appliance.cards)
-          process.stdout.write(
-            `${c.name}: ${c.spec} ${c.ifp.addresses.map(a => `${a.addr}/${a.prefix}`).join(' ')} mtu ${c.ifp.mtu}\n`,
-          );
-        process.stdout.write(
-          `${appliance.name} is up${control === undefined ? '' : `; control socket ${control}`}. Ctrl-C ends it.\n`,
-        );
+        return;
       }
-      await forever(signal);
-    });
+      for (const c of cards) process.stdout.write(`${c.name}: ${c.port} ${c.addresses.join(' ')} mtu ${c.mtu}\n`);
+      process.stdout.write(
+        `${name} is up${o.workers > 1 ? ` with ${o.workers} workers` : ''}${control === undefined ? '' : `; control socket ${control}`}. Ctrl-C ends it.\n`,
+      );
+    };
+    if (o.workers > 1)
+      await withWorkers(config(), o.workers, async (workers, signal, control) => {
+        say(workers.name, workers.cards, control);
+        await forever(signal);
+      });
+    else
+      await withAppliance(config(), async (appliance, signal, control) => {
+        const cards = appliance.cards.map(c => ({
+          name: c.name,
+          port: c.spec,
+          addresses: c.ifp.addresses.map(a => `${a.addr}/${a.prefix}`),
+          mtu: c.ifp.mtu,
+        }));
+        say(appliance.name, cards, control);
+        await forever(signal);
+      });
     if (!o.json) process.stdout.write('closed\n');
   });
 }

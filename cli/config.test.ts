@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { BundleFolder } from '../bundles/bundles.fixture.js';
 import { checkConfig, parseConfig, readConfig } from './config.js';
 import { CliError } from './errors.js';
 import { JsonError, lineColumn, parseJson } from './json.js';
@@ -110,6 +112,40 @@ test('what the schema cannot say is said with its place too', () => {
   assert.match(
     refusal(`${card}],"routes":[{"destination":"0.0.0.0/0","gateway":"::1","card":"nke0"}]}`),
     /"::1" is not a gateway/,
+  );
+});
+
+test('the preference list of extensions is checked, line by line, before anything is loaded', t => {
+  const f = new BundleFolder(t);
+  f.write('A', {}, { parameters: { n: { type: 'integer', default: 1, min: 0, max: 9, meaning: 'x' } } });
+  const file = join(f.dir, 'a.json');
+  const read = (kexts: string, more = '') =>
+    parseConfig(`{"cards":[{"port":"wire:a"}],${more}\n"kexts":[\n${kexts}\n]}`, file, true);
+  const wrong = (kexts: string, words: RegExp, more?: string) =>
+    assert.throws(
+      () => read(kexts, more),
+      (e: unknown) => {
+        assert.match((e as Error).message.replace(file, 'a.json'), words);
+        return true;
+      },
+    );
+  assert.deepEqual(read('"SCTP",\n{"bundle":"A.kext","on":["nke0"],"params":{"n":2}}').kexts, [
+    'SCTP',
+    { bundle: join(f.dir, 'A.kext'), on: ['nke0'], params: { n: 2 } },
+  ]);
+  wrong('"SCTP",\n"TCP"', /^a\.json:4:1: there is no extension "TCP"; there is SCTP/);
+  wrong('{"bundle":"B.kext"}', /^a\.json:3:11: there is no bundle/);
+  wrong('"SCTP",\n{"bundle":"A.kext",\n"params":{"n":10}}', /^a\.json:5:15: parameter "n" is 10; .*0 to 9/);
+  wrong('{"bundle":"A.kext","params":{"m":1}}', /^a\.json:3:34: there is no parameter "m"; it has n/);
+  wrong('{"bundle":"A.kext","on":["lo0","nke1"]}', /^a\.json:3:32: there is no interface "nke1"; there are lo0, nke0/);
+  wrong('{"name":"SCTP","bundle":"A.kext"}', /^a\.json:3:1: an extension needs one of "name" and "bundle"/);
+  wrong('{}', /^a\.json:3:1: .*fewer than 1|must NOT have fewer/);
+  wrong('7', /^a\.json:3:1: .* is a number; it must be a string or an object/);
+  wrong('{"bundle":"A.kext","prams":{}}', /unknown property "prams" \(did you mean "params"\?\)/);
+  wrong('"SCTP"', /^a\.json:1:43: "nke-ed25519 AA" is not a public key/, '"kextTrust":["nke-ed25519 AA"],');
+  assert.throws(
+    () => parseConfig('{"cards":[{"port":"wire:a"}],"kexts":["./A.kext"]}', file),
+    /a\.json:1:39: A\.kext is refused: it is not signed/,
   );
 });
 

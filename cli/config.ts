@@ -5,8 +5,12 @@
  */
 
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
-import type { ApplianceConfig } from '../appliance.js';
+import type { ApplianceConfig, KextConfig } from '../appliance.js';
+import { Catalog } from '../bundles/catalog.js';
+import { planKexts } from '../bundles/plan.js';
+import { parseKey } from '../bundles/sign.js';
 import { createPort, Wires } from '../nic/ports/open.js';
 import { InAddr } from '../stack/netinet/in.js';
 import { CliError, oneLine } from './errors.js';
@@ -23,21 +27,20 @@ function schemaUrl(): URL {
     : here;
 }
 
-let validator: ValidateFunction | undefined;
+let validators: { readonly config: ValidateFunction; readonly preferences: ValidateFunction } | undefined;
 
-function validate(): ValidateFunction {
-  if (validator === undefined) {
+function validate(): NonNullable<typeof validators> {
+  if (validators === undefined) {
     const schema = JSON.parse(readFileSync(schemaUrl(), 'utf8')) as object;
     // verbose: an error carries the part of the schema it broke, whose description and examples say what is allowed.
-    validator = new Ajv({
-      allErrors: true,
-      verbose: true,
-      useDefaults: false,
-      strict: true,
-      allowUnionTypes: true,
-    }).compile(schema);
+    const ajv = new Ajv({ allErrors: true, verbose: true, useDefaults: false, strict: true, allowUnionTypes: true });
+    ajv.addSchema(schema, 'config');
+    validators = {
+      config: ajv.getSchema('config')!,
+      preferences: ajv.compile({ $ref: 'config#/definitions/kextPreferences' }),
+    };
   }
-  return validator;
+  return validators;
 }
 
 interface Complaint {
@@ -134,8 +137,58 @@ export function parsePrefix(text: string): { addr: InAddr; prefix: number } | un
   return { addr, prefix: Number(tail) };
 }
 
+/** The preference list of extensions: everything about it is checked here, before anything is loaded. */
+function* kextMeaning(config: KextConfig, interfaces: readonly string[], base: string): Generator<Complaint> {
+  let bad = false;
+  for (const [i, key] of (config.kextTrust ?? []).entries()) {
+    try {
+      parseKey(key);
+    } catch (e) {
+      bad = true;
+      yield { pointer: `/kextTrust/${i}`, text: oneLine(e) };
+    }
+  }
+  for (const [i, entry] of (config.kexts ?? []).entries())
+    if (typeof entry !== 'string' && (entry.name === undefined) === (entry.bundle === undefined)) {
+      bad = true;
+      yield { pointer: `/kexts/${i}`, text: 'an extension needs one of "name" and "bundle"' };
+    }
+  if (bad) return;
+  const catalog = new Catalog({
+    path: (config.kextPath ?? []).map(p => resolve(base, p)),
+    trust: config.kextTrust,
+    allowUnsigned: config.allowUnsignedKexts,
+  });
+  const plan = planKexts(config.kexts ?? [], catalog, interfaces, base);
+  if ('complaints' in plan) for (const c of plan.complaints) yield { pointer: `/kexts${c.pointer}`, text: c.text };
+}
+
+/** The same list with the paths of bundles and folders made absolute. */
+function absolutePaths<T extends KextConfig>(config: T, base: string): T {
+  return {
+    ...config,
+    ...(config.kextPath === undefined ? {} : { kextPath: config.kextPath.map(p => resolve(base, p)) }),
+    ...('kextLogs' in config && typeof config.kextLogs === 'string'
+      ? { kextLogs: resolve(base, config.kextLogs) }
+      : {}),
+    ...(config.kexts === undefined
+      ? {}
+      : {
+          kexts: config.kexts.map(k => {
+            if (typeof k === 'string') return k.includes('/') ? resolve(base, k) : k;
+            return k.bundle === undefined ? k : { ...k, bundle: resolve(base, k.bundle) };
+          }),
+        }),
+  };
+}
+
+/** Names of the interfaces that there will be. */
+function interfaceNames(config: ApplianceConfig): string[] {
+  return ['lo0', ...config.cards.map((c, i) => c.name ?? `nke${i}`)];
+}
+
 /** What the schema cannot say. Yields complaints in the order of the file's parts. */
-export function* meaning(config: ApplianceConfig): Generator<Complaint> {
+export function* meaning(config: ApplianceConfig, base = '.'): Generator<Complaint> {
   const names = new Set<string>();
   const specs = new Set<string>();
   const wires = new Wires();
@@ -189,13 +242,19 @@ export function* meaning(config: ApplianceConfig): Generator<Complaint> {
     if (!names.has(route.card))
       yield { pointer: `${at}/card`, text: `there is no card "${route.card}"; the cards are ${all.join(', ')}` };
   }
+  yield* kextMeaning(config, interfaceNames(config), base);
 }
 
 /**
- * Reads a configuration from text; `file` is what complaints call it. Throws CliError with one line,
- * "file:line:column: ...", for the first thing that is wrong (the first in the file), and says how many more there are.
+ * Reads JSON and checks it: the schema, then its meaning. Throws CliError with one line, "file:line:column: ...", for the
+ * first thing that is wrong (the first in the file), and says how many more there are.
  */
-export function parseConfig(text: string, file: string): ApplianceConfig {
+function parseChecked<T>(
+  text: string,
+  file: string,
+  check: ValidateFunction,
+  means: (value: T) => Iterable<Complaint>,
+): T {
   const fail = (offset: number, message: string): never => {
     const { line, column } = lineColumn(text, offset);
     throw new CliError(`${file}:${line}:${column}: ${oneLine(message)}`);
@@ -207,10 +266,7 @@ export function parseConfig(text: string, file: string): ApplianceConfig {
     if (e instanceof JsonError) return fail(e.offset, e.message);
     throw e;
   }
-  const check = validate();
-  const complaints = check(located.value)
-    ? [...meaning(located.value as ApplianceConfig)]
-    : (check.errors ?? []).map(complaint);
+  const complaints = check(located.value) ? [...means(located.value as T)] : (check.errors ?? []).map(complaint);
   if (complaints.length > 0) {
     const offset = (c: Complaint): number => {
       let pointer = c.pointer;
@@ -223,12 +279,52 @@ export function parseConfig(text: string, file: string): ApplianceConfig {
     const more = sorted.length - 1;
     return fail(sorted[0]!.at, sorted[0]!.text + (more === 0 ? '' : ` (and ${more} more)`));
   }
-  const { $schema: _, ...config } = located.value as ApplianceConfig & { $schema?: string };
-  return config;
+  const { $schema: _, ...value } = located.value as T & { $schema?: string };
+  return value as T;
+}
+
+/**
+ * Reads a configuration from text; `file` is what complaints call it, and paths of bundles are from its folder. Throws
+ * CliError with one line. `allowUnsigned`: the switch, when it is not in the file.
+ */
+export function parseConfig(text: string, file: string, allowUnsigned?: boolean): ApplianceConfig {
+  const base = dirname(file);
+  const override = allowUnsigned === true ? { allowUnsignedKexts: true } : {};
+  const config = parseChecked<ApplianceConfig>(text, file, validate().config, c =>
+    meaning({ ...c, ...override }, base),
+  );
+  return absolutePaths({ ...config, ...override }, base);
+}
+
+/** Reads a preference file of extensions (nke up --kexts FILE) for an appliance with these cards. Throws CliError. */
+export function parsePreferences(text: string, file: string, config: ApplianceConfig): KextConfig {
+  const base = dirname(file);
+  const check = (k: KextConfig) =>
+    kextMeaning(
+      {
+        ...k,
+        kextTrust: [...(config.kextTrust ?? []), ...(k.kextTrust ?? [])],
+        kextPath: [...(config.kextPath ?? []).map(p => resolve(p)), ...(k.kextPath ?? [])],
+        allowUnsignedKexts: config.allowUnsignedKexts,
+      },
+      interfaceNames(config),
+      base,
+    );
+  return absolutePaths(parseChecked<KextConfig>(text, file, validate().preferences, check), base);
 }
 
 /** Reads a configuration file. Throws CliError. */
-export function readConfig(file: string): ApplianceConfig {
+export function readConfig(file: string, allowUnsigned?: boolean): ApplianceConfig {
+  return parseConfig(readText(file, '--config'), file, allowUnsigned);
+}
+
+/** Reads a preference file. Throws CliError. */
+export function readPreferences(file: string, config: ApplianceConfig): KextConfig {
+  return parsePreferences(readText(file, '--kexts'), file, config);
+}
+
+/** A file that a flag names, as text of bounded size. */
+function readText(file: string, flag: string): string {
   let text: string;
   try {
     const fd = openSync(file, 'r');
@@ -243,14 +339,14 @@ export function readConfig(file: string): ApplianceConfig {
     }
   } catch (e) {
     if (e instanceof CliError) throw e;
-    throw new CliError(`cannot read ${file}: ${oneLine(e)}; give --config a readable JSON file`);
+    throw new CliError(`cannot read ${file}: ${oneLine(e)}; give ${flag} a readable JSON file`);
   }
-  return parseConfig(text.startsWith('\ufeff') ? text.slice(1) : text, file);
+  return text.startsWith('\ufeff') ? text.slice(1) : text;
 }
 
 /** Checks a configuration that was made from flags. Throws CliError with one line; `where` names the flags. */
 export function checkConfig(config: ApplianceConfig, where = 'options'): ApplianceConfig {
-  const check = validate();
+  const check = validate().config;
   const first = check(config) ? meaning(config).next().value : complaint(check.errors![0]!);
   if (first) throw new CliError(`${where}: ${first.text}`);
   return config;

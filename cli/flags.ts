@@ -3,16 +3,21 @@
  * next port is one card. Together they make the ApplianceConfig that a file would.
  */
 
+import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { ApplianceConfig, CardConfig, RouteConfig } from '../appliance.js';
-import { checkConfig, readConfig } from './config.js';
-import { CliError } from './errors.js';
+import { parseKey } from '../bundles/sign.js';
+import { checkConfig, readConfig, readPreferences } from './config.js';
+import { CliError, oneLine } from './errors.js';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 interface Draft {
   cards: (Mutable<CardConfig> & { addresses?: string[] })[];
   kexts: string[];
+  preferences: string | undefined;
+  trust: string[];
+  kextPath: string[];
   routes: RouteConfig[];
   sysctl: Record<string, number>;
   file: string | undefined;
@@ -41,7 +46,17 @@ export function applianceFlags(
   command: Command,
   defaults: { readonly name: string; readonly kexts: readonly string[] },
 ): () => ApplianceConfig {
-  const draft: Draft = { cards: [], kexts: [], routes: [], sysctl: {}, file: undefined, used: new Set() };
+  const draft: Draft = {
+    cards: [],
+    kexts: [],
+    preferences: undefined,
+    trust: [],
+    kextPath: [],
+    routes: [],
+    sysctl: {},
+    file: undefined,
+    used: new Set(),
+  };
   const flag = (flags: string, text: string, take: (value: string, name: string) => void): void => {
     const option = new Option(flags, text);
     option.argParser((value: string) => {
@@ -99,9 +114,23 @@ export function applianceFlags(
   });
   flag(
     '--kext <name>',
-    `an extension to load at start (repeat for more)${defaults.kexts.length > 0 ? `; default: ${defaults.kexts.join(', ')}` : ''}`,
+    `an extension to load at start: a name or a bundle's path (repeat for more)${defaults.kexts.length > 0 ? `; default: ${defaults.kexts.join(', ')}` : ''}`,
     v => draft.kexts.push(v),
   );
+  flag(
+    '--kexts <file>',
+    'a preference file: which extensions to load, in which order, where, with which parameters',
+    v => {
+      draft.preferences = v;
+    },
+  );
+  flag('--kext-trust <file>', 'a public key (nke kext keygen) whose bundles are believed (repeat for more)', v => {
+    draft.trust.push(readKey(v));
+  });
+  flag('--kext-path <folder>', 'a folder to look for bundles in (repeat for more)', v => {
+    draft.kextPath.push(v);
+  });
+  command.option('--allow-unsigned-kexts', 'also load bundles that are unsigned, altered, or signed by strangers');
   flag('--config <file>', 'take all of this from a JSON file (schema: config.schema.json)', v => {
     draft.file = v;
   });
@@ -113,8 +142,14 @@ export function applianceFlags(
   );
   command.option('--no-control', 'no control socket');
   return () => {
-    const given = command.opts<{ name?: string; busyPoll?: boolean; control?: string | boolean }>();
-    const config = draft.file === undefined ? fromDraft(draft, defaults) : fromFile(draft);
+    const given = command.opts<{
+      name?: string;
+      busyPoll?: boolean;
+      control?: string | boolean;
+      allowUnsignedKexts?: boolean;
+    }>();
+    const unsigned = given.allowUnsignedKexts === true;
+    const config = draft.file === undefined ? fromDraft(draft, defaults, unsigned) : fromFile(draft, unsigned);
     const merged: ApplianceConfig = {
       ...config,
       name: given.name ?? config.name ?? defaults.name,
@@ -126,25 +161,46 @@ export function applianceFlags(
   };
 }
 
-function fromFile(draft: Draft): ApplianceConfig {
+function fromFile(draft: Draft, unsigned: boolean): ApplianceConfig {
   const others = [...draft.used].filter(u => u !== '--config');
   if (others.length > 0)
     throw new CliError(`--config already says what ${others.join(', ')} would; leave one of them out`);
-  return readConfig(draft.file!);
+  return readConfig(draft.file!, unsigned);
 }
 
 function fromDraft(
   draft: Draft,
   defaults: { readonly name: string; readonly kexts: readonly string[] },
+  unsigned: boolean,
 ): ApplianceConfig {
   if (draft.cards.length === 0)
     throw new CliError(
       'an appliance needs a card: give --port, for example --port udp:127.0.0.1:9899, or --config FILE',
     );
-  return {
+  const config: ApplianceConfig = {
     cards: draft.cards,
-    kexts: draft.kexts.length > 0 ? draft.kexts : [...defaults.kexts],
+    kexts: draft.kexts.length > 0 || draft.preferences !== undefined ? draft.kexts : [...defaults.kexts],
+    ...(draft.trust.length > 0 ? { kextTrust: draft.trust } : {}),
+    ...(draft.kextPath.length > 0 ? { kextPath: draft.kextPath } : {}),
+    ...(unsigned ? { allowUnsignedKexts: true } : {}),
     ...(draft.routes.length > 0 ? { routes: draft.routes } : {}),
     ...(Object.keys(draft.sysctl).length > 0 ? { sysctl: draft.sysctl } : {}),
   };
+  if (draft.preferences === undefined) return config;
+  const preferences = readPreferences(draft.preferences, config);
+  return {
+    ...config,
+    kexts: [...(config.kexts ?? []), ...(preferences.kexts ?? [])],
+    kextTrust: [...(config.kextTrust ?? []), ...(preferences.kextTrust ?? [])],
+    kextPath: [...(config.kextPath ?? []), ...(preferences.kextPath ?? [])],
+  };
+}
+
+/** The line of a public key from its file. */
+function readKey(file: string): string {
+  try {
+    return parseKey(readFileSync(file, 'utf8').slice(0, 4096)).text;
+  } catch (e) {
+    throw new CliError(`--kext-trust ${file}: ${oneLine(e)}`);
+  }
 }

@@ -1,8 +1,10 @@
 /** What a running appliance answers over its control socket: one function per request, each checks its arguments. */
 
-import { Appliance, ApplianceError, sysctlProblem } from '../appliance.js';
+import { type Appliance, ApplianceError, sysctlProblem } from '../appliance.js';
 import type { PowerState } from '../firmware/power.js';
+import { CARD_SETTINGS, type CardSetting, REGISTERS, WAKE_MAGIC } from '../nic/registers.js';
 import { errnoName } from '../stack/kern/errno.js';
+import { type EventFilter, eventPasses, type KernelEvent, type StampedEvent } from '../stack/kern/event.js';
 import { CLUSTER_BYTES, JUMBO_BYTES, SMALL_BYTES } from '../stack/kern/mbuf.js';
 import type { SysctlEntry } from '../stack/kern/sysctl.js';
 import type { AssocListing } from '../stack/kexts/SCTP.kext/index.js';
@@ -20,6 +22,7 @@ import {
 import { parsePrefix } from './config.js';
 import { type Args, Follow, type Handlers } from './control.js';
 import { CliError } from './errors.js';
+import { kextHandlers } from './handlers-kext.js';
 
 export interface InterfaceRow {
   readonly name: string;
@@ -34,16 +37,6 @@ export interface InterfaceRow {
   readonly port?: string;
   readonly power?: string;
   readonly counters: Readonly<Record<string, number>>;
-}
-
-export interface KextRow {
-  readonly name: string;
-  readonly identifier: string;
-  readonly version: string;
-  readonly state: string;
-  readonly references: number;
-  readonly holders: readonly string[];
-  readonly description: string;
 }
 
 export type SysctlRow = SysctlEntry;
@@ -66,6 +59,8 @@ export interface MbufRow {
 }
 
 export interface AssociationRow {
+  /** Of several workers, the one that it lives in. */
+  readonly worker?: number;
   readonly assocId: number;
   readonly state: string;
   readonly local: readonly string[];
@@ -91,7 +86,15 @@ export interface ListenerRow {
   readonly port: number;
 }
 
+/** A card's settings and sensors. */
+export interface CardRow {
+  readonly name: string;
+  readonly value: number | string;
+  readonly meaning: string;
+}
+
 export interface PathRow {
+  readonly worker?: number;
   readonly assocId: number;
   readonly address: string;
   readonly port: number;
@@ -209,34 +212,6 @@ export function handlers(appliance: Appliance): Handlers {
   };
   const associations = () => (appliance.sctp()?.associations() ?? []).map(associationRow);
   const interfaces = () => stack.interfaces.list().map(i => interfaceRow(appliance, i));
-  const kexts = (): KextRow[] => {
-    const loaded = stack.kexts.list();
-    const known = Appliance.kextNames();
-    const rows = loaded.map(k => {
-      const about = known.find(n => n.identifier === k.identifier);
-      return {
-        name: about?.name ?? k.identifier,
-        identifier: k.identifier,
-        version: k.version,
-        state: k.state,
-        references: k.refs,
-        holders: k.holders,
-        description: about?.about ?? k.kind,
-      };
-    });
-    const rest = known
-      .filter(n => !loaded.some(k => k.identifier === n.identifier))
-      .map(n => ({
-        name: n.name,
-        identifier: n.identifier,
-        version: '-',
-        state: 'not loaded',
-        references: 0,
-        holders: [],
-        description: n.about,
-      }));
-    return [...rows, ...rest];
-  };
   return {
     status: () => ({
       name: appliance.name,
@@ -252,15 +227,7 @@ export function handlers(appliance: Appliance): Handlers {
       if (what !== undefined) configure(appliance, ifp, what, args.remove === true);
       return [interfaceRow(appliance, ifp)];
     },
-    kextload: args => {
-      asked(() => appliance.kextload(text(args, 'name')));
-      return kexts();
-    },
-    kextunload: args => {
-      asked(() => appliance.kextunload(text(args, 'name')));
-      return kexts();
-    },
-    kextstat: kexts,
+    ...kextHandlers(appliance),
     sysctl: args => sysctl(appliance, args),
     routes: (): RouteRow[] =>
       stack.routes.list().map(r => ({
@@ -305,11 +272,22 @@ export function handlers(appliance: Appliance): Handlers {
     power: args => power(appliance, text(args, 'card'), text(args, 'state')),
     paths: args => {
       const id = args.assoc;
-      const rows = (appliance.sctp()?.associations() ?? []).flatMap(a => pathRows(a, appliance.clock.now));
+      const rows = (appliance.sctp()?.associations() ?? []).flatMap(a => pathRows(a, stack.clock.now));
       return typeof id === 'number' ? rows.filter(p => p.assocId === id) : rows;
     },
-    events: () => stack.events.since(0),
-    follow: () => new Follow(emit => stack.events.subscribe(e => void emit(e))),
+    card: args => cardSettings(appliance, args),
+    events: args => {
+      const filter = eventFilter(args);
+      return stack.events.since(0).filter(e => eventPasses(filter, e));
+    },
+    follow: args => {
+      const filter = eventFilter(args);
+      return new Follow(emit =>
+        stack.events.subscribe((e: StampedEvent) => {
+          if (eventPasses(filter, e)) emit(e);
+        }),
+      );
+    },
   };
 }
 
@@ -368,13 +346,57 @@ function sysctl(appliance: Appliance, args: Args): SysctlRow[] {
   return wanted.flatMap(w => [...tree.list(w.name)]);
 }
 
+/** Which events are asked for: the arguments "kinds" and "interface". */
+function eventFilter(args: Args): EventFilter {
+  const { kinds } = args;
+  const ifname = optional(args, 'interface');
+  if (kinds !== undefined && !(Array.isArray(kinds) && kinds.length <= 64 && kinds.every(k => typeof k === 'string')))
+    throw new CliError('the argument "kinds" must be a list of texts');
+  return {
+    ...(kinds === undefined || kinds.length === 0 ? {} : { kinds: kinds as KernelEvent['kind'][] }),
+    ...(ifname === undefined ? {} : { ifname }),
+  };
+}
+
+/** card NAME [SETTING=VALUE | temperature=CELSIUS]... All are checked before the first is set. */
+function cardSettings(appliance: Appliance, args: Args): Promise<CardRow[]> {
+  const name = text(args, 'card');
+  const card = asked(() => appliance.card(name));
+  const set = args.set ?? [];
+  if (!Array.isArray(set) || set.length > 32 || !set.every(n => typeof n === 'string' && n.length <= 64))
+    throw new CliError('the argument "set" must be a list of texts');
+  const wanted = (set as string[]).map(t => {
+    const m = /^([a-z_]+)=(-?\d+(?:\.\d+)?)$/.exec(t);
+    if (m === null || (m[1] !== 'temperature' && !CARD_SETTINGS.includes(m[1] as CardSetting)))
+      throw new CliError(`"${t}" is not SETTING=NUMBER; the settings are temperature, ${CARD_SETTINGS.join(', ')}`);
+    return { setting: m[1]!, value: Number(m[2]) };
+  });
+  asked(() => {
+    for (const { setting, value } of wanted) {
+      if (setting === 'temperature') appliance.temperature(name, value);
+      else appliance.setting(name, setting as CardSetting, value);
+    }
+  });
+  const { firmware } = card;
+  return settle(() => [
+    { name: 'self_test', value: firmware.selfTest, meaning: 'result of the power-on self test' },
+    { name: 'link', value: firmware.linkReason, meaning: 'why the link is as it is' },
+    { name: 'temperature', value: firmware.temperature, meaning: '°C that the sensor measures; may be set' },
+    ...CARD_SETTINGS.map(s => ({
+      name: s,
+      value: firmware.setting(s),
+      meaning: REGISTERS.find(r => r.name === s)!.meaning,
+    })),
+  ]);
+}
+
 const STATES: readonly string[] = ['D0', 'D1', 'D2', 'D3hot', 'D3cold', 'sleep', 'wake'];
 
 function power(appliance: Appliance, name: string, state: string): Promise<InterfaceRow[]> {
   if (!STATES.includes(state)) throw new CliError(`"${state}" is no power state; allowed: ${STATES.join(', ')}`);
   asked(() => {
     if (name === 'all') {
-      if (state === 'sleep') return appliance.sleep('nke power');
+      if (state === 'sleep') return appliance.sleep('nke power', WAKE_MAGIC);
       if (state === 'wake') return appliance.wake('nke power');
       for (const c of appliance.cards) appliance.power(c.name, state as PowerState, 'nke power');
       return;

@@ -1,7 +1,6 @@
 /**
  * SctpEndpoint: a one-to-many socket (RFC 6458 §3) as an event emitter: one port, many associations, each known by its
- * id. Sending to a new address sets an association up. Branching one off into a socket of its own (sctp_peeloff,
- * RFC 6458 §9.2) is left for a later issue: the socket contract has no call for it yet.
+ * id. Sending to a new address sets an association up; peelOff() gives one a socket of its own (sctp_peeloff, RFC 6458 §9.2).
  */
 
 import { EventEmitter } from 'node:events';
@@ -15,9 +14,11 @@ import {
   SCTP_EOF,
   SCTP_FUTURE_ASSOC,
   SCTP_GET_ASSOC_ID_LIST,
+  SCTP_PEELOFF,
 } from '../stack/sctp/api.js';
 import { must, SctpError, socketError } from './errors.js';
 import { type AssocEvents, emitNotification } from './events.js';
+import { knownOptions } from './known.js';
 import {
   type AddressLike,
   fillSendInfo,
@@ -41,6 +42,7 @@ import {
   subscribe,
 } from './options.js';
 import { emptyMessage } from './promises.js';
+import { SctpSocket, type StreamOptions } from './stream.js';
 
 export interface EndpointOptions extends AssocOptions {
   /** Local addresses (default: all of the host, IPv4) and port (default: any). */
@@ -144,6 +146,21 @@ export class SctpEndpoint extends EventEmitter<EndpointEvents> implements AsyncD
     return false;
   }
 
+  /**
+   * Gives an association a socket of its own (sctp_peeloff, RFC 6458 §9.2), with what waits to be read of it; the endpoint
+   * knows it no more. Throws SctpError: ENOENT without such an association, EAGAIN while a message of it has come in part.
+   */
+  peelOff(assocId: number, options: StreamOptions & { objectMode: true }): SctpSocket<Message>;
+  peelOff(assocId: number, options?: StreamOptions): SctpSocket;
+  peelOff(assocId: number, options: StreamOptions = {}): SctpSocket {
+    knownOptions('peelOff', options);
+    if (this.#reader.unfinished(assocId))
+      throw new SctpError(-EAGAIN, 'sctp_peeloff', 'a message of the association has come in part');
+    const so = this.#so.getsockopt(IPPROTO_SCTP, SCTP_PEELOFF, assocId) as Socket | number;
+    if (typeof so === 'number') throw socketError(this.#so, so, 'sctp_peeloff');
+    return new SctpSocket(so, options);
+  }
+
   /** Ends an association gracefully (SCTP_EOF, RFC 6458 §5.3.4). Throws SctpError. */
   shutdown(assocId: number): void {
     this.#send(assocId, nothing, { flags: SCTP_EOF });
@@ -209,8 +226,9 @@ export class SctpEndpoint extends EventEmitter<EndpointEvents> implements AsyncD
   }
 }
 
-/** A bound one-to-many socket. Throws TypeError for a wrong address, SctpError for all that the stack refuses. */
+/** A bound one-to-many socket. Throws TypeError for a wrong address or option, SctpError for all that the stack refuses. */
 export function createEndpoint(host: Host, options: EndpointOptions = {}): SctpEndpoint {
+  knownOptions('createEndpoint', options);
   const local = sockaddrs(options.address ?? '0.0.0.0', options.port ?? 0);
   const so = openSocket(host, domainOf(local), true);
   try {

@@ -195,6 +195,11 @@ export class MessageReader {
     return 1;
   }
 
+  /** True while a message of an association has come in part. */
+  unfinished(assocId: number): boolean {
+    for (const key of this.#partials.keys()) if (Math.floor(key / 0x20000) === assocId) return true;
+    return false;
+  }
   /** Drops unfinished messages of an association, or of one of its streams. */
   #forget(assocId: number, sid?: number): void {
     for (const [key, p] of this.#partials) {

@@ -12,6 +12,7 @@ import { EAGAIN, ECONNABORTED, EINVAL } from '../stack/kern/errno.js';
 import type { SockAddr, Socket } from '../stack/kern/socket.js';
 import { AF_INET6 } from '../stack/netinet/in.js';
 import { must, socketError } from './errors.js';
+import { knownOptions } from './known.js';
 import { type AddressLike, type Host, type Message, sockaddrs } from './message.js';
 import {
   type AssocOptions,
@@ -40,7 +41,7 @@ export interface ConnectOptions extends StreamOptions, AssocOptions {
 /**
  * Sets up an association. The socket comes back at once; 'connect' or 'error' (ECONNREFUSED, ETIMEDOUT, ... with the
  * reason) follows, and writes made before that wait. Throws TypeError for a wrong address and SctpError when the stack
- * has no SCTP or refuses an option.
+ * has no SCTP or refuses an option, TypeError also for an option that there is not.
  */
 export function connect(
   host: Host,
@@ -49,6 +50,7 @@ export function connect(
 ): SctpSocket<Message>;
 export function connect(host: Host, options: ConnectOptions, listener?: () => void): SctpSocket;
 export function connect(host: Host, options: ConnectOptions, listener?: () => void): SctpSocket {
+  knownOptions('connect', options);
   const peers = sockaddrs(options.address, options.port);
   if (peers.length === 0) throw new TypeError('connect needs an address of the peer');
   const local = sockaddrs(options.localAddress ?? [], options.localPort ?? 0);
@@ -122,8 +124,12 @@ export class SctpServer<Chunk = Buffer> extends EventEmitter<ServerEvents<Chunk>
     return this.#connections.size;
   }
 
-  /** Starts listening: 'listening' or 'error' follows. Throws TypeError for a wrong address or when listening already. */
+  /**
+   * Starts listening: 'listening' or 'error' follows. Throws TypeError for a wrong address, an option that there is not, or
+   * when listening already.
+   */
   listen(options: ListenOptions = {}, listener?: () => void): this {
+    knownOptions('listen', options);
     if (this.#so !== undefined || this.#closing) throw new TypeError('the server is listening or closing');
     const local = sockaddrs(options.address ?? '0.0.0.0', options.port ?? 0);
     if (listener !== undefined) this.once('listening', listener);
@@ -248,7 +254,7 @@ export class SctpServer<Chunk = Buffer> extends EventEmitter<ServerEvents<Chunk>
   }
 }
 
-/** A server; call listen() next. */
+/** A server; call listen() next. Throws TypeError for an option that there is not. */
 export function createServer(
   host: Host,
   options: ServerOptions & { objectMode: true },
@@ -260,6 +266,7 @@ export function createServer(
   options: ServerOptions = {},
   listener?: (socket: never) => void,
 ): SctpServer<never> {
+  knownOptions('createServer', options);
   const server = new SctpServer<never>(host, options);
   if (listener !== undefined) server.on('connection', listener as (socket: SctpSocket<never>) => void);
   return server;

@@ -20,6 +20,7 @@ import {
   SOL_SOCKET,
 } from '../stack/sctp/api.js';
 import { must, SctpError, socketError } from './errors.js';
+import { knownOptions } from './known.js';
 import {
   connectResult,
   fillSendInfo,
@@ -75,8 +76,9 @@ export class AsyncSocket implements AsyncIterable<Message>, AsyncDisposable {
   /** A send has returned -EAGAIN and no upcall has come since: only then drained() has something to wait for. */
   #blocked = false;
 
-  /** A new socket of a host. Throws SctpError (EPROTONOSUPPORT: the extension is not loaded). */
+  /** A new socket of a host. Throws TypeError for an option that there is not, SctpError (EPROTONOSUPPORT: the extension is not loaded). */
   static create(host: Host, options: CreateOptions = {}): AsyncSocket {
+    knownOptions('AsyncSocket.create', options);
     const { domain = AF_INET, type = SOCK_STREAM, protocol = IPPROTO_SCTP } = options;
     const so = host.socket(domain, type, protocol);
     if (typeof so === 'number') throw new SctpError(so, 'socket');

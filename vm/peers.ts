@@ -48,6 +48,12 @@ export const peers: readonly Peer[] = [
     purpose: 'checks our pcapng and that no packet of ours is malformed',
     files: ['/usr/bin/tshark'],
   },
+  {
+    package: 'tcpdump',
+    purpose: 'compiles the filter expressions of PacketLog.kext',
+    files: ['/usr/bin/tcpdump', '/usr/sbin/tcpdump'],
+  },
+  { package: 'chromium', purpose: "opens the benchmark's HTML report, headless", files: ['/usr/bin/chromium'] },
 ];
 
 /** Whether a peer is there; if not, the reason is a sentence for a skipped test. */

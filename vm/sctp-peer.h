@@ -540,13 +540,16 @@ static int by_value(const void *a, const void *b)
 
 #define MAX_SAMPLES (1 << 20)
 
+/** The shares at which the distribution of round trips is told; QUANTILES in bench/statistics.ts is the same list. */
+static const double QUANTILES[] = { 0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1 };
+
 static void pingpong(void)
 {
 	static float rtt[MAX_SAMPLES];
 	struct tally t = { 0 };
 	struct how how = { .unordered = opt.unordered }, came;
-	size_t samples;
-	char more[160];
+	size_t samples, at;
+	char more[512];
 	int eor;
 
 	sha256_init(&t.hash);
@@ -575,8 +578,12 @@ static void pingpong(void)
 		;
 	samples = t.messages < MAX_SAMPLES ? (size_t)t.messages : MAX_SAMPLES;
 	qsort(rtt, samples, sizeof(rtt[0]), by_value);
-	snprintf(more, sizeof(more), ",\"rttMedianUs\":%.1f,\"rttP99Us\":%.1f,\"rttMaxUs\":%.1f", rtt[samples / 2],
-	         rtt[samples * 99 / 100], rtt[samples - 1]);
+	at = (size_t)snprintf(more, sizeof(more), ",\"rttMedianUs\":%.1f,\"rttP99Us\":%.1f,\"rttMaxUs\":%.1f,\"rttUs\":[",
+	                      rtt[samples / 2], rtt[samples * 99 / 100], rtt[samples - 1]);
+	for (size_t i = 0; i < sizeof(QUANTILES) / sizeof(QUANTILES[0]); i++)
+		at += (size_t)snprintf(more + at, sizeof(more) - at, "%s%.2f", i ? "," : "",
+		                       rtt[(size_t)(QUANTILES[i] * (double)(samples - 1) + 0.5)]);
+	snprintf(more + at, sizeof(more) - at, "]");
 	report(&t, more);
 }
 

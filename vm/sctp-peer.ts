@@ -58,6 +58,8 @@ export interface SctpPeerResult {
   rttMedianUs?: number;
   rttP99Us?: number;
   rttMaxUs?: number;
+  /** pingpong: microseconds at the shares of QUANTILES (bench/statistics.ts). */
+  rttUs?: number[];
 }
 
 const flags: Record<keyof SctpPeerOptions, string> = {

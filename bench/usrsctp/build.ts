@@ -1,4 +1,4 @@
-// Builds usrsctp-peer: vm/sctp-peer.h on Debian's usrsctp.
+// Builds usrsctp-peer and usrsctp-api: vm/sctp-peer.h and vm/api-peer.h on Debian's usrsctp.
 import { compileC } from '../../vm/compile.js';
 import { skipWithout } from '../../vm/peers.js';
 
@@ -7,9 +7,14 @@ export function skipWithoutUsrsctp(): string | false {
   return skipWithout('libusrsctp-dev', 'gcc', 'libc6-dev');
 }
 
-/** The path of an up-to-date usrsctp-peer, built if need be. Throws what is missing, or what gcc said. */
-export function buildUsrsctpPeer(): string {
+function build(name: string, header: string): string {
   const absent = skipWithoutUsrsctp();
-  if (absent) throw new Error(`usrsctp-peer cannot be built: ${absent}`);
-  return compileC('bench/usrsctp/usrsctp-peer.c', ['vm/sctp-peer.h'], ['usrsctp', 'pthread']);
+  if (absent) throw new Error(`${name} cannot be built: ${absent}`);
+  return compileC(`bench/usrsctp/${name}.c`, [header], ['usrsctp', 'pthread']);
 }
+
+/** The path of an up-to-date usrsctp-peer, built if need be. Throws what is missing, or what gcc said. */
+export const buildUsrsctpPeer = (): string => build('usrsctp-peer', 'vm/sctp-peer.h');
+
+/** The same of usrsctp-api, the calls of RFC 6458 one by one (vm/api-peer.h). */
+export const buildUsrsctpApi = (): string => build('usrsctp-api', 'vm/api-peer.h');

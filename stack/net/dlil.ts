@@ -2,12 +2,12 @@
  * dlil: the data link interface layer, after Darwin's dlil(9): the list of interfaces and their addresses, the chain of
  * data-link filters, and the protocols attached by EtherType. Drivers are below it, ARP, IP and IPv6 above.
  *
- * Input:  ifp.input → checks → filters (first attached first) → EtherType → protocol, Ethernet header stripped.
- * Output: next hop → link address → filters (last attached first) → ifp.driver.output.
+ * Input:  ifp.input → checks → filters (from the wire up) → EtherType → protocol, Ethernet header stripped.
+ * Output: next hop → link address → filters (down to the wire) → ifp.driver.output.
  *
  * Packets, bytes and multicasts of an interface are counted by its driver; idrops and inoproto here as well.
- * A first-attached filter is nearest to the wire. VLAN tags (0x8100) are counted and dropped: a VLAN interface would be an
- * Ifnet whose driver is this Dlil, attached as a protocol for ETHERTYPE_VLAN.
+ * Filters stand in the order of their `order`, the least nearest to the wire; equal ones as they were attached, the first
+ * nearest to the wire. VLAN tags (0x8100) are counted and dropped unless VLAN.kext has plumbed that EtherType.
  */
 
 import type { CounterRegistry } from '../kern/counters.js';
@@ -15,27 +15,69 @@ import { EADDRNOTAVAIL, EEXIST, EHOSTUNREACH, EINVAL, ENETDOWN, ENOBUFS, ENOENT,
 import type { EventBus, KernelEvent } from '../kern/event.js';
 import type { Mbuf, MbufPool } from '../kern/mbuf.js';
 import { M_BCAST, M_MCAST, M_NULL } from '../kern/mbuf.js';
+import { EJUSTRETURN } from '../kern/sflt.js';
 import type { InAddr } from '../netinet/in.js';
 import { ETHER_HDR_LEN, ETHERTYPE_VLAN, isBroadcastMac, isMac, writeMac, writeMulticastMac } from './ethernet.js';
 import { IFF_LOOPBACK, IFF_NOARP, IFF_PROMISC, IFF_UP, type Ifnet } from './ifnet.js';
 import type { LlEntry, LlTable } from './lltable.js';
 import type { RouteTable } from './route.js';
 
-/** A data-link filter (Darwin's iff_filter). It owns what it is given and returns it, another mbuf, or M_NULL. */
+/** What may be asked of an interface (Dlil.ioctl): first its filters, then its driver. */
+export type IfIoctl =
+  | { readonly kind: 'set-up'; readonly up: boolean }
+  | { readonly kind: 'set-mtu'; readonly mtu: number }
+  | { readonly kind: 'set-mac'; readonly mac: Uint8Array }
+  | { readonly kind: 'set-promisc'; readonly on: boolean }
+  | { readonly kind: 'set-multicast'; readonly mac: Uint8Array; readonly join: boolean };
+
+/** Places in the chain: a tap nearest to the wire sees what the wire sees; a guard nearest to the stack, what the stack does. */
+export const IFF_ORDER_WIRE = -100;
+export const IFF_ORDER_STACK = 100;
+
+/**
+ * A data-link filter (Darwin's iff_filter). It owns what it is given and returns it, another mbuf, or M_NULL. It may be
+ * called for any frame at any time between attachFilter and `detached`; it must not block. Frames of its own it sends with
+ * ifnet_transmit and ifnet_input (through the whole chain, itself too) or iflt_inject (from its own place on).
+ */
 export interface IfFilter {
   readonly name: string;
+  /** Where in the chain, -1000 to 1000, the least nearest to the wire; default 0. */
+  readonly order?: number;
   /** A received frame, Ethernet header in place. M_NULL: swallowed (the filter has freed or kept it). */
   input?(ifp: Ifnet, m: Mbuf): Mbuf;
   /** A frame about to go to the driver, Ethernet header in place, perhaps a train. */
   output?(ifp: Ifnet, m: Mbuf): Mbuf;
+  /** What happened to the interface. Called before the event's other subscribers; may send, must not detach interfaces. */
   event?(ifp: Ifnet, e: KernelEvent): void;
+  /**
+   * Somebody asks something of the interface. Returns 0 (go on to the next filter and the driver), -EJUSTRETURN (dealt
+   * with: the asker gets 0 and nobody else is asked), or -errno (refused).
+   */
+  ioctl?(ifp: Ifnet, request: IfIoctl): number;
   /** The filter will not be called again. */
   detached?(): void;
 }
 
+/** Whose filters are: what the chain needs to know of an extension (kmod.ts). */
+export interface FilterOwner {
+  /** Its mbufs' tag: a frame is the extension's while its filter has it. Not 0. */
+  readonly tag: number;
+  /** Mbufs that it may keep. */
+  readonly limit: number;
+  /** Told when a filter of it has been taken out of the chain because it broke the rules. */
+  fault(what: string, why: unknown): void;
+}
+
 interface Filtering {
   readonly filter: IfFilter;
+  readonly order: number;
   readonly ifp: Ifnet | undefined;
+  readonly owner: FilterOwner | undefined;
+  readonly tag: number;
+  /** Taken out while a chain was being walked. */
+  gone: boolean;
+  /** Calls of it that have not returned. */
+  busy: number;
 }
 
 /** A protocol on an EtherType: takes ownership of a packet whose Ethernet header is stripped. */
@@ -48,6 +90,9 @@ export const DLIL_COUNTERS = {
   input_vlan: 0,
   input_no_protocol: 0,
   input_filtered: 0,
+  filter_faults: 0,
+  filter_lost: 0,
+  inject_gone: 0,
   input_nobufs: 0,
   output_down: 0,
   output_filtered: 0,
@@ -74,6 +119,8 @@ export class Dlil {
   #nextIndex = 1;
   /** Copied on change, so that a chain may change while it is walked. */
   #filters: readonly Filtering[] = [];
+  /** Who stands where a replaced filter stood: its queued frames go on behind that one. */
+  readonly #successors = new WeakMap<IfFilter, IfFilter>();
   readonly #types: number[] = [];
   readonly #protocols: DlilProtocol[] = [];
   #resolver4: LlTable | undefined;
@@ -159,6 +206,10 @@ export class Dlil {
    */
   setUp(ifp: Ifnet, up: boolean): number {
     if (((ifp.flags & IFF_UP) !== 0) === up) return 0;
+    if (this.#filters.length > 0) {
+      const refused = this.#filterIoctl(ifp, { kind: 'set-up', up });
+      if (refused < 0) return refused === -EJUSTRETURN ? 0 : refused;
+    }
     this.#reported = false;
     const e = ifp.driver?.setUp(up) ?? 0;
     if (e < 0) return e;
@@ -166,6 +217,47 @@ export class Dlil {
     this.#owner.routes.invalidate();
     if (!this.#reported) this.#tell(ifp, { kind: up ? 'if-up' : 'if-down', ifname: ifp.name });
     this.#checkUsable(ifp);
+    return 0;
+  }
+
+  /**
+   * Asks something of an interface: its filters, from the stack down, then its driver (the MTU is the stack's own). Returns
+   * 0, -EINVAL (not an MTU or a station's address), or the -errno of the filter or driver that refused.
+   */
+  ioctl(ifp: Ifnet, request: IfIoctl): number {
+    if (request.kind === 'set-up') return this.setUp(ifp, request.up);
+    if (request.kind === 'set-mac' && (request.mac.length !== 6 || (request.mac[0]! & 1) !== 0)) return -EINVAL;
+    if (request.kind === 'set-mtu' && !(Number.isInteger(request.mtu) && request.mtu >= 68 && request.mtu <= 65535))
+      return -EINVAL;
+    const refused = this.#filterIoctl(ifp, request);
+    if (refused < 0) return refused === -EJUSTRETURN ? 0 : refused;
+    switch (request.kind) {
+      case 'set-mtu':
+        this.#event(ifp, { kind: 'mtu', ifname: ifp.name, mtu: request.mtu });
+        return 0;
+      case 'set-mac':
+        return ifp.driver?.setMac(request.mac) ?? 0;
+      case 'set-promisc': {
+        const e = ifp.driver?.setPromisc(request.on) ?? 0;
+        if (e >= 0) ifp.flags = request.on ? ifp.flags | IFF_PROMISC : ifp.flags & ~IFF_PROMISC;
+        return e;
+      }
+      case 'set-multicast':
+        return ifp.driver?.setMulticast(request.mac, request.join) ?? 0;
+    }
+  }
+  #filterIoctl(ifp: Ifnet, request: IfIoctl): number {
+    const chain = this.#filters;
+    for (let i = chain.length - 1; i >= 0; i--) {
+      const f = chain[i]!;
+      if (f.filter.ioctl === undefined || (f.ifp !== undefined && f.ifp !== ifp) || f.gone) continue;
+      try {
+        const e = f.filter.ioctl(ifp, request);
+        if (e < 0) return e;
+      } catch (error) {
+        this.#broke(f, M_NULL, error);
+      }
+    }
     return 0;
   }
 
@@ -210,6 +302,18 @@ export class Dlil {
     this.#types.push(type);
     this.#protocols.push(input);
   }
+  /** dlil_detach_protocol. Returns 0 or -ENOENT. */
+  detachProtocol(type: number): number {
+    const i = this.#types.indexOf(type);
+    if (i < 0) return -ENOENT;
+    this.#types.splice(i, 1);
+    this.#protocols.splice(i, 1);
+    return 0;
+  }
+  /** True when an EtherType has a protocol. */
+  hasProtocol(type: number): boolean {
+    return this.#types.includes(type);
+  }
   /** ARP's and neighbour discovery's tables. */
   setResolver(family: 4 | 6, table: LlTable): void {
     if (family === 4) this.#resolver4 = table;
@@ -228,18 +332,55 @@ export class Dlil {
     this.#linkHooks.push(fn);
   }
 
-  /** Adds a filter at the stack's end of the chain, for one interface or all. Returns 0 or -EEXIST (same name). */
-  attachFilter(filter: IfFilter, ifp?: Ifnet): number {
+  /**
+   * Adds a filter at its place in the chain, for one interface or all; `owner` when it is an extension's. Returns 0,
+   * -EEXIST (same name) or -EINVAL (no such order).
+   */
+  attachFilter(filter: IfFilter, ifp?: Ifnet, owner?: FilterOwner): number {
     if (this.#filters.some(f => f.filter.name === filter.name)) return -EEXIST;
-    this.#filters = [...this.#filters, { filter, ifp }];
+    const { order = 0 } = filter;
+    if (!Number.isInteger(order) || Math.abs(order) > 1000) return -EINVAL;
+    const made: Filtering = { filter, order, ifp, owner, tag: owner?.tag ?? 0, gone: false, busy: 0 };
+    const at = this.#filters.findIndex(f => f.order > order);
+    this.#filters = this.#filters.toSpliced(at < 0 ? this.#filters.length : at, 0, made);
+    return 0;
+  }
+  /**
+   * Puts a filter in the place of another, for the same interface, between two frames: each frame is seen by exactly one
+   * of them. The place stays, whatever the new one's `order`. Returns 0, -ENOENT, or -EEXIST (another filter has the new one's name).
+   */
+  replaceFilter(old: IfFilter, filter: IfFilter, owner?: FilterOwner): number {
+    const i = this.#filters.findIndex(f => f.filter === old);
+    if (i < 0) return -ENOENT;
+    if (this.#filters.some((f, k) => k !== i && f.filter.name === filter.name)) return -EEXIST;
+    const was = this.#filters[i]!;
+    was.gone = true;
+    const { ifp, order } = was;
+    const made: Filtering = { filter, order, ifp, owner, tag: owner?.tag ?? 0, gone: false, busy: 0 };
+    this.#filters = this.#filters.with(i, made);
+    this.#successors.set(old, filter);
+    this.#leave(was);
     return 0;
   }
   /** Returns 0 or -ENOENT. */
   detachFilter(filter: IfFilter): number {
-    if (!this.#filters.some(f => f.filter === filter)) return -ENOENT;
-    this.#filters = this.#filters.filter(f => f.filter !== filter);
-    filter.detached?.();
+    const found = this.#filters.find(f => f.filter === filter);
+    if (found === undefined) return -ENOENT;
+    found.gone = true;
+    this.#filters = this.#filters.filter(f => f !== found);
+    this.#leave(found);
     return 0;
+  }
+  #leave(f: Filtering): void {
+    try {
+      f.filter.detached?.();
+    } catch (e) {
+      this.#report(f, e);
+    }
+  }
+  /** Names of an owner's filters that are being called at this moment. */
+  running(owner: FilterOwner): readonly string[] {
+    return this.#filters.filter(f => f.owner === owner && f.busy > 0).map(f => f.filter.name);
   }
   get filters(): readonly IfFilter[] {
     return this.#filters.map(f => f.filter);
@@ -259,8 +400,12 @@ export class Dlil {
     }
     if (pool.len[m]! < ETHER_HDR_LEN) return this.#drop(m, ifp, 'input_runt'); // pktlen lied
     pool.rcvif[m] = ifp.index;
-    if (this.#filters.length > 0 && (m = this.#filterInput(ifp, m)) === M_NULL) return;
-
+    if (this.#filters.length > 0 && (m = this.#filterInput(ifp, m, 0)) === M_NULL) return;
+    this.#demux(ifp, m);
+  }
+  /** A frame that has passed the filters, to its protocol. */
+  #demux(ifp: Ifnet, m: Mbuf) {
+    const pool = this.#pool;
     const dv = pool.dv;
     const at = pool.off[m]!;
     if ((ifp.flags & (IFF_LOOPBACK | IFF_NOARP)) !== 0) {
@@ -348,8 +493,12 @@ export class Dlil {
 
   /** Sends a complete frame. Takes ownership. Returns 0, -ENETDOWN or -ENOBUFS. */
   transmit(ifp: Ifnet, m: Mbuf): number {
+    const last = this.#filters.length - 1;
+    if (last >= 0 && (m = this.#filterOutput(ifp, m, last)) === M_NULL) return 0;
+    return this.#drive(ifp, m);
+  }
+  #drive(ifp: Ifnet, m: Mbuf): number {
     const pool = this.#pool;
-    if (this.#filters.length > 0 && (m = this.#filterOutput(ifp, m)) === M_NULL) return 0;
     if (!ifp.running || ifp.driver === undefined) {
       pool.freem(m);
       this.counters.output_down++;
@@ -360,6 +509,34 @@ export class Dlil {
       return -ENOBUFS;
     }
     if (!this.#dirty.includes(ifp)) this.#dirty.push(ifp);
+    return 0;
+  }
+
+  /**
+   * A filter's own frame, or one that it had kept: goes on from its place in the chain, so that it does not see it again.
+   * Takes ownership. Returns 0, -ENETDOWN or -ENOBUFS (output), or -ENOENT: the filter is in no chain, the frame is freed.
+   */
+  inject(filter: IfFilter, ifp: Ifnet, m: Mbuf, input: boolean): number {
+    const pool = this.#pool;
+    let place = -1;
+    for (let f: IfFilter | undefined = filter; f !== undefined && place < 0; f = this.#successors.get(f))
+      place = this.#filters.findIndex(x => x.filter === f);
+    if (place < 0 || ifp.index === 0) {
+      this.counters.inject_gone++;
+      pool.freem(m);
+      return -ENOENT;
+    }
+    if (!input) {
+      m = this.#filterOutput(ifp, m, place - 1);
+      return m === M_NULL ? 0 : this.#drive(ifp, m);
+    }
+    if ((ifp.flags & IFF_UP) === 0) this.#drop(m, ifp, 'input_down');
+    else if (pool.len[m]! < ETHER_HDR_LEN) this.#drop(m, ifp, 'input_runt');
+    else {
+      pool.rcvif[m] = ifp.index;
+      m = this.#filterInput(ifp, m, place + 1);
+      if (m !== M_NULL) this.#demux(ifp, m);
+    }
     return 0;
   }
 
@@ -385,12 +562,12 @@ export class Dlil {
     this.#pool.freem(m);
   }
 
-  #filterInput(ifp: Ifnet, m: Mbuf): Mbuf {
+  #filterInput(ifp: Ifnet, m: Mbuf, from: number): Mbuf {
     const chain = this.#filters;
-    for (let i = 0; i < chain.length; i++) {
+    for (let i = from; i < chain.length; i++) {
       const f = chain[i]!;
-      if (f.filter.input === undefined || (f.ifp !== undefined && f.ifp !== ifp)) continue;
-      m = f.filter.input(ifp, m);
+      if (f.filter.input === undefined || (f.ifp !== undefined && f.ifp !== ifp) || f.gone) continue;
+      m = this.#run(f, ifp, m, true);
       if (m !== M_NULL && this.#pool.len[m]! < ETHER_HDR_LEN) {
         this.#pool.freem(m);
         m = M_NULL;
@@ -402,12 +579,12 @@ export class Dlil {
     }
     return m;
   }
-  #filterOutput(ifp: Ifnet, m: Mbuf): Mbuf {
+  #filterOutput(ifp: Ifnet, m: Mbuf, from: number): Mbuf {
     const chain = this.#filters;
-    for (let i = chain.length - 1; i >= 0; i--) {
+    for (let i = from; i >= 0; i--) {
       const f = chain[i]!;
-      if (f.filter.output === undefined || (f.ifp !== undefined && f.ifp !== ifp)) continue;
-      m = f.filter.output(ifp, m);
+      if (f.filter.output === undefined || (f.ifp !== undefined && f.ifp !== ifp) || f.gone) continue;
+      m = this.#run(f, ifp, m, false);
       if (m === M_NULL) {
         this.counters.output_filtered++;
         return M_NULL;
@@ -416,8 +593,105 @@ export class Dlil {
     return m;
   }
 
+  /**
+   * Runs one filter over one frame. The frame is lent: while the filter has it, it is the extension's, and what comes back
+   * must be too. A filter that throws or breaks that rule is taken out of the chain; the frame goes on if it is still there.
+   */
+  #run(f: Filtering, ifp: Ifnet, m: Mbuf, input: boolean): Mbuf {
+    const pool = this.#pool;
+    const { tag } = f;
+    const { owner, held } = pool;
+    // A frame of one mbuf, which is what nearly all are: MbufPool.assign written out.
+    if (tag !== 0) {
+      if (owner[m] === 0 && pool.next[m] === M_NULL) {
+        owner[m] = tag;
+        held[tag]!++;
+      } else pool.assign(m, tag);
+    }
+    let r: Mbuf;
+    f.busy++;
+    try {
+      r = input ? f.filter.input!(ifp, m) : f.filter.output!(ifp, m);
+    } catch (e) {
+      f.busy--;
+      return this.#broke(f, m, e);
+    }
+    f.busy--;
+    if (tag === 0) {
+      if (r === M_NULL || pool.isLive(r)) return r;
+      return this.#broke(f, m, 'it returned an mbuf that is free');
+    }
+    if (r === M_NULL) {
+      const kept = held[tag]!;
+      if (kept > f.owner!.limit)
+        this.#broke(f, M_NULL, `it keeps ${kept} mbufs, more than the ${f.owner!.limit} that it may`);
+      return M_NULL;
+    }
+    if (owner[r] !== tag)
+      return this.#broke(
+        f,
+        m,
+        pool.isLive(r) ? `it returned mbuf ${r}, which is not its own` : `it returned mbuf ${r}, which is free`,
+      );
+    const at = pool.off[r]! - pool.base[r]!;
+    if (at < 0 || pool.len[r]! < 0 || at + pool.len[r]! > pool.size[r]!)
+      return this.#broke(f, r, `it returned mbuf ${r} with its data outside the buffer`, true);
+    if (pool.next[r] === M_NULL) {
+      owner[r] = 0;
+      held[tag]!--;
+    } else pool.assign(r, 0);
+    return r;
+  }
+  /** Takes a filter out that broke the rules. Returns the frame if it can still go on, else M_NULL. */
+  #broke(f: Filtering, m: Mbuf, why: unknown, spoilt = false): Mbuf {
+    const pool = this.#pool;
+    this.counters.filter_faults++;
+    if (!f.gone) this.detachFilter(f.filter);
+    let on = M_NULL;
+    if (m !== M_NULL && pool.isLive(m) && pool.owner[m] === f.tag) {
+      pool.assign(m, 0);
+      if (spoilt) pool.freem(m);
+      else on = m;
+    }
+    if (m !== M_NULL && on === M_NULL) this.counters.filter_lost++;
+    this.#report(f, why);
+    return on;
+  }
+  #report(f: Filtering, why: unknown): void {
+    const what = `filter ${f.filter.name}`;
+    if (f.owner !== undefined) f.owner.fault(what, why);
+    else
+      this.#owner.events.emit({
+        kind: 'kext-fault',
+        kext: '',
+        what,
+        reason: why instanceof Error ? why.message : String(why),
+      });
+  }
+
   #tell(ifp: Ifnet, e: KernelEvent): void {
-    for (const f of this.#filters) if (f.ifp === undefined || f.ifp === ifp) f.filter.event?.(ifp, e);
+    for (const f of this.#filters) {
+      if (f.filter.event === undefined || f.gone || (f.ifp !== undefined && f.ifp !== ifp)) continue;
+      try {
+        f.filter.event(ifp, e);
+      } catch (error) {
+        this.#broke(f, M_NULL, error);
+      }
+    }
+    this.#owner.events.emit(e);
+  }
+
+  /** What happens to the whole host (sleep, wake): each filter hears it for every interface it sits on, the bus once. */
+  announce(e: KernelEvent): void {
+    for (const f of this.#filters)
+      for (const ifp of this.#interfaces) {
+        if (f.filter.event === undefined || f.gone || (f.ifp !== undefined && f.ifp !== ifp)) continue;
+        try {
+          f.filter.event(ifp, e);
+        } catch (error) {
+          this.#broke(f, M_NULL, error);
+        }
+      }
     this.#owner.events.emit(e);
   }
 

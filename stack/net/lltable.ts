@@ -11,7 +11,7 @@ import type { Mbuf, MbufPool } from '../kern/mbuf.js';
 import { M_NULL } from '../kern/mbuf.js';
 import type { InAddr } from '../netinet/in.js';
 import { ETHER_ADDR_LEN } from './ethernet.js';
-import type { Ifnet } from './ifnet.js';
+import { IFF_UP, type Ifnet } from './ifnet.js';
 
 export type LlState = 'incomplete' | 'reachable' | 'stale' | 'delay' | 'probe' | 'failed';
 
@@ -56,6 +56,8 @@ export class LlEntry {
   held = 0;
   asked = 0;
   used: Nanos = 0;
+  /** The host has slept since it was confirmed: checked when it is next used, not a delay later. */
+  slept = false;
   readonly timer: Callout;
   chain: LlEntry | undefined = undefined;
   constructor(ifp: Ifnet, addr: InAddr, fire: (e: LlEntry) => void) {
@@ -86,6 +88,12 @@ export interface LlProtocol {
 
 const BUCKETS = 256;
 
+/** The stack's time; `asleep`: the whole host sleeps, and its time stands still. */
+export interface LlClock {
+  readonly now: Nanos;
+  readonly asleep?: boolean;
+}
+
 export class LlTable {
   readonly counters: LlCounters = {
     hold_overflow: 0,
@@ -97,7 +105,7 @@ export class LlTable {
     probes: 0,
   };
   readonly parameters: LlParameters;
-  readonly #clock: { readonly now: Nanos };
+  readonly #clock: LlClock;
   readonly #callouts: CalloutWheel;
   readonly #pool: MbufPool;
   readonly #protocol: LlProtocol;
@@ -105,7 +113,7 @@ export class LlTable {
   readonly #fire = (e: LlEntry): void => this.#timeout(e);
 
   constructor(
-    clock: { readonly now: Nanos },
+    clock: LlClock,
     callouts: CalloutWheel,
     pool: MbufPool,
     protocol: LlProtocol,
@@ -135,7 +143,8 @@ export class LlTable {
       case 'stale':
         // RFC 4861 §7.3.3: use it, and check it unless somebody confirms it soon.
         e.state = 'delay';
-        this.#callouts.reset(e.timer, this.parameters.delay);
+        this.#callouts.reset(e.timer, e.slept ? 0 : this.parameters.delay);
+        e.slept = false;
         return e;
       case 'reachable':
       case 'delay':
@@ -201,9 +210,20 @@ export class LlTable {
     return e !== undefined && e.state !== 'incomplete' && e.state !== 'failed';
   }
 
-  /** Forgets the neighbours of an interface (all when undefined); held frames are freed. */
+  /**
+   * Forgets the neighbours of an interface (all when undefined); held frames are freed. An interface that is up and goes
+   * because the host sleeps keeps the link addresses it knows, stale (RFC 4861 §7.3.2): on waking they are used at once, and
+   * checked at the same time.
+   */
   flush(ifp?: Ifnet): void {
-    for (const e of this.list()) if (ifp === undefined || e.ifp === ifp) this.#delete(e);
+    const keep = ifp !== undefined && this.#clock.asleep === true && (ifp.flags & IFF_UP) !== 0;
+    for (const e of this.list()) {
+      if (ifp !== undefined && e.ifp !== ifp) continue;
+      if (keep && e.state !== 'incomplete' && e.state !== 'failed') {
+        this.#become(e, 'stale');
+        e.slept = true;
+      } else this.#delete(e);
+    }
   }
 
   /** Snapshot for `nke arp` and tests. */
@@ -216,6 +236,7 @@ export class LlTable {
   #become(e: LlEntry, state: 'reachable' | 'stale'): void {
     e.state = state;
     e.asked = 0;
+    e.slept = false;
     this.#callouts.reset(e.timer, state === 'reachable' ? this.parameters.reachable : this.parameters.idle);
   }
 

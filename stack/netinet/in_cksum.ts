@@ -35,7 +35,12 @@ export function sumRange(dv: DataView, off: number, n: number): number {
 }
 
 /** Sum of n bytes from `skip` bytes into a chain; 0..0xffff. A chain that ends early counts as padded with zero. */
-export function sumChain(pool: Pick<MbufPool, 'dv' | 'off' | 'len' | 'next'>, m: Mbuf, skip: number, n: number): number {
+export function sumChain(
+  pool: Pick<MbufPool, 'dv' | 'off' | 'len' | 'next'>,
+  m: Mbuf,
+  skip: number,
+  n: number,
+): number {
   let sum = 0;
   let done = 0;
   for (; m !== M_NULL && done < n; m = pool.next[m]!) {

@@ -95,6 +95,7 @@ function linkBack(s: Sctp, a: Association, p: Path): void {
   p.linkDown = false;
   // What was sent into the dead link goes again now, not when a timer that had backed off for it fires.
   undoBackOff(p);
+  if (p.flight > 0) markLost(s, a, p);
   s.report(a, 'path-link-up', reason(`the link under ${p.source} is up again`, '§6.4'), { address: p.addr.toString() });
   if (a.wakening) {
     // After a sleep the link comes up when it has negotiated: the probe goes first here too.
@@ -102,7 +103,6 @@ function linkBack(s: Sctp, a: Association, p: Path): void {
     s.wakening.probe(a);
     return;
   }
-  if (p.flight > 0) markLost(s, a, p);
   if (a.established) sendHeartbeat(s, p);
   choosePath(s, a);
   s.markDirty(a);
@@ -163,8 +163,11 @@ function addressRemoved(s: Sctp, addr: InAddr): void {
 
 /**
  * Sleep and wake of the host. The stack's clock stands during a sleep, so no timer has run out and nothing has aged; what has
- * to be found out is whether the peers are still there. On waking every path gets a HEARTBEAT, a few associations in each
- * millisecond; data waits for an answer or for an RTO, and then starts from the window of an idle path (§7.2.1).
+ * to be found out is whether the peers are still there, and what they have: packets and SACKs that were under way came to
+ * cards that slept, so all that was in flight counts as lost (§6.3.3 E3, without E1: nothing tells of congestion). On waking
+ * every path gets a HEARTBEAT, a few associations in each millisecond, and one packet of data goes along, the earliest
+ * outstanding or what is new; its SACK tells what the peer has. The rest waits for an answer or for an RTO, and then starts
+ * from the window of an idle path (§7.2.1).
  */
 export class Wakening {
   asleep = false;
@@ -198,8 +201,9 @@ export class Wakening {
       for (const p of a.paths) {
         p.linkDown = !hasLink(s, p);
         a.cc.afterIdle(p, 32);
-        // Nothing was lost by sleeping: what is in flight gets its whole time again.
-        if (p.t3.pending) armT3(s, p);
+        if (!p.t3.pending) continue;
+        if (a.established) markLost(s, a, p);
+        else armT3(s, p); // T1 watches over what went with the COOKIE ECHO
       }
       choosePath(s, a);
       if (!a.established) continue;
@@ -242,9 +246,11 @@ export class Wakening {
       if (p.linkDown) continue;
       sendHeartbeat(s, p);
       s.stack.callouts.reset(p.hb, p.rto); // an answer is missed after an RTO, not when the old timer fires
-      if (p.t3.pending) armT3(s, p);
       longest = Math.max(longest, p.rto);
     }
+    // What was acknowledged last may have found the peer's card asleep, and then its SACK here tells it where to go on.
+    if (a.lastFrom !== undefined && s.now - a.lastActive < a.lastFrom.rto) a.sackDue = true;
+    s.markDirty(a); // that, and the one packet of data
     const until = s.now + Math.min(longest, HOLD);
     let i = this.#held.length;
     while (i > 0 && this.#held[i - 1]!.until > until) i--;

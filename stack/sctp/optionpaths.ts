@@ -90,9 +90,10 @@ export const PATH_GETTERS: Record<number, Get> = {
     return { assocId: a?.id ?? 0, port: (p ?? a?.primary)?.encapsPort ?? ep.options.encapsPort };
   },
   [api.SCTP_GET_PEER_ADDR_INFO]: (_s, ep, arg) => {
-    if (!isObject(arg) || !isSockAddr(arg.address)) return -EINVAL;
+    if (!isObject(arg)) return -EINVAL;
     const a = assocOf(ep, arg);
     if (typeof a === 'number') return a;
+    if (!isSockAddr(arg.address)) return -EINVAL;
     const p = findPath(a, unmapped(arg.address.addr));
     return p === undefined ? -ENOENT : pathInfo(p);
   },
@@ -143,9 +144,10 @@ function setThresholds(s: Sctp, p: Path, maxErrors: number, pf: number): void {
 
 export const PATH_SETTERS: Record<number, Put> = {
   [api.SCTP_PRIMARY_ADDR]: (s, ep, v) => {
-    if (!isObject(v) || !isSockAddr(v.address)) return -EINVAL;
+    if (!isObject(v)) return -EINVAL;
     const a = assocOf(ep, v);
     if (typeof a === 'number') return a;
+    if (!isSockAddr(v.address)) return -EINVAL;
     const p = findPath(a, unmapped(v.address.addr));
     // §5.4: data must not go to an address that may not be the peer's
     if (p === undefined || p.state === 'unconfirmed') return -EINVAL;

@@ -51,9 +51,10 @@ export function flushAssociation(s: Sctp, a: Association): void {
   if (!a.sackDue && a.sackPending && (a.control.length > 0 || a.cwrDue || hasWork(a))) a.sackDue = true;
   sendControl(s, a);
   if (a.sackDue) sendSack(s, a);
-  if (a.canSendData && !a.wakening) {
+  // After a sleep one packet at a time asks what the peer has (Wakening in links.ts).
+  if (a.canSendData && (!a.wakening || a.flight === 0)) {
     const before = begun(b);
-    if (cookie || a.timedOut) budget = 1;
+    if (cookie || a.timedOut || a.wakening) budget = 1;
     a.timedOut = false;
     if (a.resend > 0 && !resendData(s, a, budget, cookie)) return;
     if (a.out.pending > 0) sendData(s, a, budget - (begun(b) - before), cookie);
