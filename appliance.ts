@@ -455,9 +455,10 @@ export class Appliance {
     this.#disarm();
     let worked = false;
     let rounds = ROUNDS;
-    // Busy polling looks again without a round of the event loop, for as long as it has found nothing: promises that the
-    // first find has settled must not wait.
-    let until = this.busyPoll ? systemNow() + SPIN : 0;
+    // Busy polling, and every loop soon after work, looks again without a round of the event loop, for as long as it has found
+    // nothing: promises that the first find has settled must not wait.
+    const start = systemNow();
+    let until = this.busyPoll || start - this.#lastWork < LINGER ? start + SPIN : 0;
     do {
       live.now = systemNow();
       worked = this.turn();

@@ -238,7 +238,7 @@ export class Firmware {
     this.#ctrlq.armDoorbell();
     // Receive buffers need no doorbell as long as some are left; a frame waiting for one is polled for.
     this.#rxq.armDoorbell();
-    this.#more = rest || got >= budget || (sent >= budget && this.#tx.holding);
+    this.#more = rest || got >= budget || this.#rx.capped || (sent >= budget && this.#tx.holding);
     return work;
   }
 

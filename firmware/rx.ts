@@ -32,6 +32,11 @@ import { DROP_VLAN, PASS } from './filters.js';
 export const IP_MEDIUM_SOURCE_HI = 0x026e;
 export const IP_MEDIUM_SOURCE_LO = 0x6b650000;
 
+/**
+ * Entries of one step when the port brings trains: up to a mebibyte, so that acknowledgements leave before the sender's window
+ * is used up, and not only when all of it has been received.
+ */
+const TRAINS_PER_STEP = 16;
 const DROPPED = -1;
 /** Descriptors of a receive chain that the card remembers; a buffer in more pieces is handed back. */
 const BOUNCE_SEGS = 64;
@@ -55,6 +60,8 @@ export class RxPipeline {
   readonly #slotLen = new Int32Array(RX_BOUNCE_SLOTS * BOUNCE_SEGS);
   /** Frames pushed since the caller last looked. */
   pushed = 0;
+  /** The last step ended before its budget although there may be more: the next one is due at once. */
+  capped = false;
 
   constructor(card: Card, vq: VirtqDevice) {
     this.#card = card;
@@ -73,18 +80,24 @@ export class RxPipeline {
   /** Receives at most `budget` frames; returns how many the port gave. */
   step(now: number, budget: number): number {
     let done = 0;
+    this.capped = false;
+    const trains = this.#card.port.capabilities.train > 0 ? TRAINS_PER_STEP : budget;
     while (done < budget) {
       if (this.#staged < BATCH) this.#stage();
       if (this.#staged === 0) {
         this.#card.counters.rx_no_buffer++;
         break;
       }
-      const posted = Math.min(this.#staged, budget - done);
+      const posted = Math.min(this.#staged, budget - done, trains);
       const got = this.#card.port.receive(this.#batch, posted, now);
       if (got === 0) break;
       this.#process(got);
       done += got;
       if (got < posted) break;
+      if (done >= trains) {
+        this.capped = trains < budget;
+        break;
+      }
     }
     this.#vq.publish();
     return done;

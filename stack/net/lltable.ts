@@ -56,7 +56,7 @@ export class LlEntry {
   held = 0;
   asked = 0;
   used: Nanos = 0;
-  /** The host has slept since it was confirmed: checked when it is next used, not a delay later. */
+  /** The host has slept since it was confirmed: checked soon after it is next used. */
   slept = false;
   readonly timer: Callout;
   chain: LlEntry | undefined = undefined;
@@ -143,7 +143,7 @@ export class LlTable {
       case 'stale':
         // RFC 4861 §7.3.3: use it, and check it unless somebody confirms it soon.
         e.state = 'delay';
-        this.#callouts.reset(e.timer, e.slept ? 0 : this.parameters.delay);
+        this.#callouts.reset(e.timer, e.slept ? this.parameters.retrans : this.parameters.delay);
         e.slept = false;
         return e;
       case 'reachable':
@@ -213,7 +213,7 @@ export class LlTable {
   /**
    * Forgets the neighbours of an interface (all when undefined); held frames are freed. An interface that is up and goes
    * because the host sleeps keeps the link addresses it knows, stale (RFC 4861 §7.3.2): on waking they are used at once, and
-   * checked at the same time.
+   * checked when the first round trips are over.
    */
   flush(ifp?: Ifnet): void {
     const keep = ifp !== undefined && this.#clock.asleep === true && (ifp.flags & IFF_UP) !== 0;

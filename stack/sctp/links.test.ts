@@ -49,7 +49,7 @@ test("the interface's MTU shrinks: path MTUs follow, not below 512", () => {
   over(w);
 });
 
-test('after a sleep: the probe goes first; data waits for an answer, or for an RTO, and links that changed are noticed', () => {
+test('after a sleep: a probe and one packet of data; the rest waits for an answer or an RTO; links that changed are noticed', () => {
   for (const answers of [true, false]) {
     const w = new f.WirePeer();
     const [so] = w.accepted();
@@ -61,10 +61,11 @@ test('after a sleep: the probe goes first; data waits for an answer, or for an R
     w.stack.events.emit({ kind: 'wake', reason: 'test' });
     so.send(new Uint8Array(5000));
     w.settle();
-    const [probe, ...others] = w.take();
-    assert.ok(probe !== undefined);
-    assert.equal(others.length, 0, 'one packet');
+    const [probe, data, ...others] = w.take();
+    assert.ok(probe !== undefined && data !== undefined);
+    assert.equal(others.length, 0, 'two packets');
     assert.equal(probe.bytes[12], 4, 'a HEARTBEAT');
+    assert.equal(data.bytes[12], 0, 'DATA');
     if (answers) {
       const ack = probe.bytes.slice(12);
       ack[0] = 5;
@@ -79,4 +80,35 @@ test('after a sleep: the probe goes first; data waits for an answer, or for an R
     }
     w.closeAll();
   }
+});
+
+test('a sleep while data is in flight: the earliest goes again with the probe, and its SACK says where to go on', () => {
+  const w = new f.WirePeer();
+  const [so] = w.accepted();
+  const tsn = (p: f.WirePacket) => new DataView(p.bytes.buffer, p.bytes.byteOffset).getUint32(16);
+  so.send(new Uint8Array(20_000));
+  w.settle();
+  const flying = w.take().map(tsn);
+  assert.ok(flying.length >= 3);
+  w.stack.events.emit({ kind: 'sleep', reason: 'test' });
+  w.stack.events.emit({ kind: 'wake', reason: 'test' });
+  w.settle();
+  const [probe, data, ...others] = w.take();
+  assert.ok(probe !== undefined && data !== undefined);
+  assert.equal(probe.bytes[12], 4, 'a HEARTBEAT');
+  assert.equal(tsn(data), flying[0]);
+  assert.deepEqual(others, []);
+  // The peer has had them all: its SACK was lost. One packet more, which is new, and the window when the probe is answered.
+  w.inject(f.sack(flying.at(-1)!));
+  w.settle();
+  assert.deepEqual(w.take().map(tsn), [flying.at(-1)! + 1]);
+  const ack = probe.bytes.slice(12);
+  ack[0] = 5;
+  w.inject(ack);
+  w.settle();
+  const more = w.take().map(tsn);
+  assert.ok(more.length >= 2 && more.length <= 4, `${more.length} packets`);
+  assert.equal(more[0], flying.at(-1)! + 2);
+  assert.deepEqual(w.counted('sctps_timeoutdata', 'sctps_sendretransdata'), [0, 1]);
+  w.closeAll();
 });

@@ -53,6 +53,7 @@ export function flushAssociation(s: Sctp, a: Association): void {
   if (a.sackDue) sendSack(s, a);
   // After a sleep one packet at a time asks what the peer has (Wakening in links.ts).
   if (a.canSendData && (!a.wakening || a.flight === 0)) {
+    if (a.wakening) b.close(); // the budget counts packets begun from here on
     const before = begun(b);
     if (cookie || a.timedOut || a.wakening) budget = 1;
     a.timedOut = false;
