@@ -63,7 +63,10 @@ export function registerBench(program: Command): void {
   const command = program
     .command('bench')
     .description('measure against peers and against what this machine can do at most')
-    .argument('<scenario...>', 'bulk, links, messages, latency, associations, frames, lossy, garbage, queues, kext; or all')
+    .argument(
+      '<scenario...>',
+      'bulk, links, messages, latency, associations, frames, lossy, garbage, queues, kext; or all',
+    )
     .option('--seconds <n>', 'seconds measured in each run (default 2; 0.5 with --quick)', seconds)
     .option('--repeat <n>', 'runs of everything, in turn (default 5; 1 with --quick)', integer(1, 100))
     .option('--quick', 'fewer points, one short run of each: to see that it works, not to quote')

@@ -74,6 +74,20 @@ describe('answers', () => {
     assert.equal(p.a.dead, false);
   });
 
+  test('the answer to a heartbeat that was given up is late, not bad, and counts for nothing', () => {
+    const p = new Puppet();
+    let h: Sent[] = [];
+    while (h.length === 0) h = beats(p.run(1e9));
+    let next: Sent[] = [];
+    while (next.length === 0) next = beats(p.run(1e9));
+    const received = p.s.stats.sctps_hbackrecv;
+    p.inject([answer(h[0]!)]);
+    assert.deepEqual([p.s.stats.sctps_hbacklate, p.s.stats.sctps_hbackbad], [1, 0]);
+    assert.equal(p.s.stats.sctps_hbackrecv, received);
+    p.inject([answer(next[0]!)]);
+    assert.equal(p.s.stats.sctps_hbackrecv, received + 1);
+  });
+
   test('a HEARTBEAT is echoed byte for byte, padded, to where it came from', () => {
     const p = new Puppet({ links: 2 });
     const chunk = new ByteWriter()

@@ -23,8 +23,17 @@ const HB_INFO = 40;
 /** Largest HEARTBEAT that is echoed. */
 const MAX_ECHO = 4096;
 
+/** A heartbeat under way is waited for no longer; should its answer come all the same, it is known for what it is. */
+function giveUp(p: Path): void {
+  if (p.hbNonce1 === 0) return;
+  p.hbLate0 = p.hbNonce0;
+  p.hbLate1 = p.hbNonce1;
+  p.hbNonce1 = 0;
+}
+
 /** Sends a HEARTBEAT on a path; the answer must bring its nonce back. */
 export function sendHeartbeat(s: Sctp, p: Path): void {
+  giveUp(p);
   p.hbNonce0 = s.stack.random.u32() >>> 0;
   p.hbNonce1 = s.stack.random.u32() >>> 0 || 1;
   p.hbSentAt = s.now;
@@ -65,7 +74,7 @@ export function scheduleHeartbeat(s: Sctp, p: Path, fired: boolean): void {
       // The last one was not answered.
       s.stats.sctps_timeoutheartbeat++;
       a.timeouts.heartbeat++;
-      p.hbNonce1 = 0;
+      giveUp(p);
       p.hbSentAt = -1;
       backOff(p);
       // §8.1: only a heartbeat on the path that carries the data counts against the association.
@@ -127,7 +136,8 @@ export function handleHeartbeatAck(s: Sctp, a: Association, o: number, len: numb
       q.addr.w3 === dv.getInt32(o + 40),
   );
   if (p === undefined || n1 === 0 || !a.established) {
-    s.drop('sctps_hbackbad', a);
+    const late = n1 !== 0 && a.paths.some(q => q.hbLate1 === n1 && q.hbLate0 === n0);
+    s.drop(late ? 'sctps_hbacklate' : 'sctps_hbackbad', a);
     return;
   }
   s.stats.sctps_hbackrecv++;

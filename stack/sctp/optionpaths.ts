@@ -91,7 +91,7 @@ export const PATH_GETTERS: Record<number, Get> = {
   },
   [api.SCTP_GET_PEER_ADDR_INFO]: (_s, ep, arg) => {
     if (!isObject(arg)) return -EINVAL;
-    const a = assocOf(ep, arg);
+    const a = assocOf(ep, arg, -ENOENT);
     if (typeof a === 'number') return a;
     if (!isSockAddr(arg.address)) return -EINVAL;
     const p = findPath(a, unmapped(arg.address.addr));

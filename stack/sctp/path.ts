@@ -92,6 +92,9 @@ export class Path {
   /** Outstanding nonces: two 32-bit words, 0 = none. */
   hbNonce0 = 0;
   hbNonce1 = 0;
+  /** The one before, which was not answered in time: its answer comes late, and is nobody's forgery. */
+  hbLate0 = 0;
+  hbLate1 = 0;
   hbSentAt: Nanos = -1;
   lastHeartbeatAck: Nanos = 0;
   /** Time of the last chunk sent that could measure the round trip: heartbeats go to idle paths only. */

@@ -71,6 +71,7 @@ export const COUNTERS = {
   sctps_hbsent: 'HEARTBEATs sent',
   sctps_hbackrecv: 'HEARTBEAT ACKs received that fit',
   sctps_hbackbad: 'HEARTBEAT ACKs dropped: they fit no heartbeat of ours',
+  sctps_hbacklate: 'HEARTBEAT ACKs dropped: they answer a heartbeat that was given up, or followed by another',
   sctps_pathdown: 'paths that became inactive',
   sctps_pathup: 'paths that became active again',
   sctps_linkdown: 'paths set aside because their interface lost its link',
@@ -126,6 +127,7 @@ export const DROP_SECTIONS: Readonly<Partial<Record<CounterName, string>>> = {
   sctps_datadropclosed: '§9.1',
   sctps_badsid: '§6.5',
   sctps_hbackbad: '§8.3',
+  sctps_hbacklate: '§8.3',
   sctps_icmpignored: '§10',
 };
 export type SctpStats = Record<CounterName, number>;
