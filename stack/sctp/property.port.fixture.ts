@@ -160,7 +160,9 @@ export class Port {
   }
   /** One that came out of accept or sctp_peeloff: its options are those of the socket it came from. */
   static heir(from: Port, so: Socket): Port {
-    return new Port(from.app, from.host, 'one', so, from).watch();
+    const p = new Port(from.app, from.host, 'one', so, from);
+    p.number = from.number; // an accepted socket has its listener's port, one that was peeled off its hub's
+    return p.watch();
   }
   /** From now on its upcalls are heard. */
   watch(): this {
@@ -279,9 +281,20 @@ export class Port {
       if (e === undefined) this.adopt(real, info.assocId);
       e = real;
     }
+    if (e === undefined && info.from !== undefined) {
+      // The socket was accepted for one that was broken off, and the next between these ports has restarted it.
+      const next = this.app.find(this.host, this.number, info.from.port);
+      if (next?.port === undefined && next?.peer.out.waiting.has(info.ppid)) {
+        this.adopt(next, info.assocId);
+        e = next;
+      }
+    }
     // To all of a socket's associations, and this one had ended before it was accepted.
     e ??= this.app.unclaimed(this.host, info.ppid);
-    if (e === undefined) return;
+    if (e === undefined) {
+      this.app.world.trace?.(`${this.name} got ${n} of ${info.ppid} on ${info.sid}, of no association that we know`);
+      return;
+    }
     // To one that was broken off and whose ports this one has now.
     if (broadcast && !e.peer.out.waiting.has(info.ppid) && this.app.brokenOff(e.host, e.localPort, e.peerPort)) return;
     e.up = true;
