@@ -74,6 +74,11 @@ export function sctpCheck(u8: Uint8Array, off: number, len: number): boolean {
   return stored === (sctpCrc(u8, off, len) | 0);
 }
 
+/** A call of the C module costs more than the tables need for so many bytes. */
+const SMALL = 256;
+
+const isSmall = (len: Int32Array, count: number): boolean => count === 1 && len[0]! <= SMALL;
+
 /**
  * Fills in the checksum of every SCTP packet of entries [0, count). Entry i is [off[i], off[i]+len[i]); its first hdrlen[i]
  * bytes are headers in front of SCTP; the rest is one packet, or, when segsz[i] > 0, several of segsz[i] bytes each.
@@ -86,7 +91,7 @@ export function sctpFillBatch(
   hdrlen: Int32Array,
   count: number,
 ): void {
-  if (native !== undefined) {
+  if (native !== undefined && !isSmall(len, count)) {
     native.crc32cFill(u8, off, len, segsz, hdrlen, count);
     return;
   }
@@ -107,7 +112,7 @@ export function sctpCheckBatch(
   count: number,
   bad: Int32Array,
 ): void {
-  if (native !== undefined) {
+  if (native !== undefined && !isSmall(len, count)) {
     native.crc32cCheck(u8, off, len, segsz, hdrlen, count, bad);
     return;
   }

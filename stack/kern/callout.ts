@@ -155,7 +155,7 @@ export class CalloutWheel {
 
   /** First tick of a slot of the present block of its level. */
   #start(level: number, slot: number): number {
-    const width = 2 ** (SLOT_BITS * level);
+    const width = level === 0 ? 1 : 1 / this.#block[level - 1]!;
     return (Math.floor(this.#now * this.#block[level]!) * SLOTS + slot) * width;
   }
 

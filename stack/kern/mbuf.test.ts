@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SeededRandom } from './clock.js';
+import * as mbuf from './mbuf.js';
 import { CLUSTER_BYTES, HEADROOM, JUMBO_BYTES, M_NULL, MbufPool, SMALL_BYTES } from './mbuf.js';
 
 const SIZES = { small: 8, cluster: 8, jumbo: 2 };
@@ -28,6 +29,89 @@ function chain(pool: MbufPool, ...pieces: Uint8Array[]): number {
 }
 
 describe('MbufPool', () => {
+  it('hands out and takes back runs as it does single mbufs', () => {
+    const pool = new MbufPool(SIZES);
+    const list = new Int32Array(16);
+    // Small ones first, clusters when those are gone; the last failure is counted once.
+    assert.equal(pool.getRun(list, 10, 60), 10);
+    assert.deepEqual(pool.inUse, { small: 8, cluster: 2, jumbo: 0 });
+    assert.equal(new Set(list.subarray(0, 10)).size, 10);
+    for (const m of list.subarray(0, 10)) {
+      assert.ok(pool.isLive(m));
+      assert.equal(pool.off[m], pool.base[m]! + HEADROOM);
+    }
+    pool.freeRun(list, 10);
+    assert.deepEqual(pool.inUse, NONE);
+    assert.equal(pool.getRun(list, 16, 1000, 10), 10, 'eight clusters and two jumbos');
+    assert.equal(pool.failed.cluster, 1);
+    pool.freeRun(list, 10);
+    // A mbuf of a run is as empty as any other.
+    const m = pool.getSmall();
+    for (const column of [pool.len, pool.next, pool.nextpkt, pool.pktlen, pool.rcvif, pool.csum]) column[m] = 5;
+    for (const column of [pool.segsz, pool.hdrlen, pool.flow]) column[m] = 5;
+    pool.next[m] = M_NULL;
+    pool.free(m);
+    assert.equal(pool.getRun(list, 1, 60), 1);
+    assert.equal(list[0], m);
+    for (const column of [pool.len, pool.next, pool.nextpkt, pool.pktlen, pool.rcvif, pool.csum])
+      assert.equal(column[m], 0);
+    for (const column of [pool.segsz, pool.hdrlen, pool.flow]) assert.equal(column[m], 0);
+    pool.free(m);
+  });
+
+  it('frees chains, mbufs of accounts and of several classes in one run, and none twice', () => {
+    const pool = new MbufPool(SIZES);
+    const owned = pool.getSmall();
+    pool.assign(owned, 3);
+    const packets = [pool.getSmall(), chain(pool, bytes(10), bytes(20)), pool.getCluster(), owned, pool.getJumbo()];
+    pool.freeRun(Int32Array.from(packets), packets.length);
+    assert.deepEqual(pool.inUse, NONE);
+    assert.equal(pool.held[3], 0);
+    assert.throws(() => pool.freeRun(Int32Array.of(owned), 1), /freed twice/);
+    assert.throws(() => pool.freeRun(Int32Array.of(pool.getSmall(), owned), 2), /freed twice/);
+  });
+
+  it('gives a receive ring what it has of clusters or jumbos', () => {
+    const pool = new MbufPool(SIZES);
+    const list = new Int32Array(16);
+    assert.equal(pool.takeRun(list, 3, true), 2);
+    assert.equal(pool.failed.jumbo, 1);
+    assert.equal(pool.size[list[0]!], JUMBO_BYTES);
+    assert.equal(pool.takeRun(list.subarray(2), 8, false), 8);
+    assert.equal(pool.failed.cluster, 0);
+    assert.ok(list.subarray(0, 10).every(m => pool.isLive(m) && pool.next[m] === M_NULL));
+    pool.freeRun(list, 10);
+    assert.deepEqual(pool.inUse, NONE);
+  });
+
+  it('shows each column by its name and in `words`', () => {
+    const pool = new MbufPool(SIZES);
+    const { base, size, off, len, next, nextpkt, pktlen, rcvif, csum, segsz, hdrlen, flow } = pool;
+    const columns = [base, size, off, len, next, nextpkt, pktlen, rcvif, csum, segsz, hdrlen, flow];
+    const numbers = [
+      mbuf.MB_BASE,
+      mbuf.MB_SIZE,
+      mbuf.MB_OFF,
+      mbuf.MB_LEN,
+      mbuf.MB_NEXT,
+      mbuf.MB_NEXTPKT,
+      mbuf.MB_PKTLEN,
+      mbuf.MB_RCVIF,
+      mbuf.MB_CSUM,
+      mbuf.MB_SEGSZ,
+      mbuf.MB_HDRLEN,
+      mbuf.MB_FLOW,
+    ];
+    for (const [i, column] of columns.entries()) {
+      assert.equal(column.length, pool.count + 1);
+      for (const m of [1, pool.count]) {
+        column[m] = 1000 + i + m;
+        assert.equal(pool.words[numbers[i]! * pool.stride + m], 1000 + i + m);
+      }
+    }
+    for (const [i, column] of columns.entries()) assert.equal(column[1], 1001 + i, 'no column lies in another');
+  });
+
   it('lays the three classes out in one region without overlap', () => {
     const pool = new MbufPool(SIZES);
     assert.equal(pool.count, 18);
@@ -79,6 +163,20 @@ describe('MbufPool', () => {
     assert.equal(pool.get(1000), M_NULL);
     assert.equal(pool.get(JUMBO_BYTES), M_NULL);
     assert.deepEqual(pool.failed, { small: 1, cluster: 1, jumbo: 1 });
+  });
+
+  it('getData: no packet header, a cluster when no small one is free, never a jumbo', () => {
+    const pool = new MbufPool(SIZES);
+    for (let i = 0; i < SIZES.small + SIZES.cluster; i++) {
+      const m = pool.getData(100);
+      assert.deepEqual([pool.off[m], pool.len[m], pool.next[m], pool.nextpkt[m]], [pool.base[m], 100, 0, 0]);
+      assert.equal(pool.size[m], i < SIZES.small ? SMALL_BYTES : CLUSTER_BYTES);
+    }
+    assert.equal(pool.getData(100), M_NULL);
+    assert.deepEqual([pool.failed.small, pool.failed.cluster], [1, 0]);
+    assert.equal(pool.getData(CLUSTER_BYTES), M_NULL);
+    assert.deepEqual([pool.failed.small, pool.failed.cluster], [1, 1]);
+    assert.deepEqual(pool.inUse, { small: SIZES.small, cluster: SIZES.cluster, jumbo: 0 });
   });
 
   it('prepends in place, or with a new mbuf when there is no room', () => {

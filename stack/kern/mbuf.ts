@@ -9,6 +9,8 @@
  * packet that was to be delivered counts why. A chain is linked by `next`, a queue of packets by `nextpkt`.
  */
 
+import { bcopy, bcopyin } from './bytes.js';
+
 export type Mbuf = number;
 export const M_NULL: Mbuf = 0;
 
@@ -37,6 +39,26 @@ export interface MbufPoolSizes {
   readonly jumbo: number;
 }
 
+/**
+ * The columns of `words`, in their order: column c of mbuf m is words[c * stride + m]. For loops over many mbufs and many
+ * columns, in which one array costs less than ten.
+ */
+export const MB_BASE = 0;
+export const MB_SIZE = 1;
+export const MB_OFF = 2;
+export const MB_LEN = 3;
+export const MB_NEXT = 4;
+export const MB_NEXTPKT = 5;
+export const MB_PKTLEN = 6;
+export const MB_RCVIF = 7;
+export const MB_CSUM = 8;
+export const MB_SEGSZ = 9;
+export const MB_HDRLEN = 10;
+export const MB_FLOW = 11;
+const COLUMNS = 13; // and the one of the kept views
+/** Words between columns: so many that entries of the same mbuf do not fall into the same sets of a cache. */
+const strideOf = (count: number): number => ((count + 1 + 1023) & ~1023) + 80;
+
 export const DEFAULT_POOL: MbufPoolSizes = { small: 8192, cluster: 12288, jumbo: 256 };
 
 export class MbufPool {
@@ -44,6 +66,10 @@ export class MbufPool {
   readonly dv: DataView;
   /** Number of mbufs, index 1..count. */
   readonly count: number;
+
+  /** All columns one behind the other, see MB_BASE; those by name are views of it. */
+  readonly words: Int32Array;
+  readonly stride: number;
 
   /** First byte of the buffer, and its size. Constant. */
   readonly base: Int32Array;
@@ -70,6 +96,8 @@ export class MbufPool {
   /** Allocations that found the pool empty, by class. */
   readonly failed = { small: 0, cluster: 0, jumbo: 0 };
 
+  /** Columns of bytes, `stride` apart: live, owner, class. */
+  readonly #bytes: Uint8Array;
   readonly #live: Uint8Array;
   readonly #views: (Uint8Array | undefined)[];
   readonly #viewOff: Int32Array;
@@ -92,7 +120,13 @@ export class MbufPool {
     this.u8 = new Uint8Array(region);
     this.dv = new DataView(region);
     const n = (this.count = sizes.small + sizes.cluster + sizes.jumbo);
-    const column = () => new Int32Array(n + 1);
+    const stride = (this.stride = strideOf(n));
+    const words = (this.words = new Int32Array(COLUMNS * stride));
+    let columns = 0;
+    const column = () => {
+      const from = columns++ * stride;
+      return words.subarray(from, from + n + 1);
+    };
     this.base = column();
     this.size = column();
     this.off = column();
@@ -105,11 +139,12 @@ export class MbufPool {
     this.segsz = column();
     this.hdrlen = column();
     this.flow = column();
-    this.owner = new Uint8Array(n + 1);
-    this.#live = new Uint8Array(n + 1);
+    const bytesOf = (this.#bytes = new Uint8Array(3 * stride));
+    this.#live = bytesOf.subarray(0, n + 1);
+    this.owner = bytesOf.subarray(stride, stride + n + 1);
     this.#views = new Array<Uint8Array | undefined>(n + 1).fill(undefined);
     this.#viewOff = column();
-    this.#class = new Uint8Array(n + 1);
+    this.#class = bytesOf.subarray(2 * stride, 2 * stride + n + 1);
     this.#free = [new Int32Array(sizes.small), new Int32Array(sizes.cluster), new Int32Array(sizes.jumbo)];
     this.#total = [sizes.small, sizes.cluster, sizes.jumbo];
     this.#top = new Int32Array(3);
@@ -197,6 +232,121 @@ export class MbufPool {
       else if (need <= CLUSTER_BYTES) this.failed.cluster++;
       else this.failed.jumbo++;
     }
+    return m;
+  }
+
+  /**
+   * Up to n empty mbufs as `get` gives them, into list[0..]: what a sender of a burst asks for. Returns how many there were;
+   * fewer than n is counted as a failure once.
+   */
+  getRun(list: Int32Array, n: number, bytes: number, headroom = HEADROOM): number {
+    const need = bytes + headroom;
+    let k = need <= SMALL_BYTES ? this.#takeRun(list, n, 0, headroom) : 0;
+    if (k < n && need <= CLUSTER_BYTES) k += this.#takeRun(list, n, 1, headroom, k);
+    for (; k < n; k++) {
+      const m = this.get(bytes, headroom);
+      if (m === M_NULL) break;
+      list[k] = m;
+    }
+    return k;
+  }
+  /** Mbufs of one class into list[k, n), as far as there are any. Returns how many. (A loop without calls.) */
+  #takeRun(list: Int32Array, n: number, cls: number, headroom: number, k = 0): number {
+    const { words, stride } = this;
+    const live = this.#live;
+    const stack = this.#free[cls]!;
+    const top = this.#top[cls]!;
+    const count = Math.min(n - k, top);
+    for (let i = 0; i < count; i++) {
+      const m = stack[top - 1 - i]!;
+      list[k + i] = m;
+      live[m] = 1;
+      let w = m + 2 * stride;
+      words[w] = words[m]! + headroom; // off, from base
+      words[(w += stride)] = 0; // len, next, nextpkt, pktlen, rcvif, csum, segsz, hdrlen, flow
+      words[(w += stride)] = 0;
+      words[(w += stride)] = 0;
+      words[(w += stride)] = 0;
+      words[(w += stride)] = 0;
+      words[(w += stride)] = 0;
+      words[(w += stride)] = 0;
+      words[(w += stride)] = 0;
+      words[w + stride] = 0;
+    }
+    this.#top[cls] = top - count;
+    return count;
+  }
+  /**
+   * Up to n clusters, or jumbos, for a receive ring, into list[0..]. Nothing is known of them but the buffer (`base`, `size`)
+   * and that nothing is chained to them: who hands one up sets off, len, nextpkt and the whole packet header. Returns
+   * how many there were; fewer than n is counted as a failure once.
+   */
+  takeRun(list: Int32Array, n: number, jumbo: boolean): number {
+    const cls = jumbo ? 2 : 1;
+    const stack = this.#free[cls]!;
+    const live = this.#live;
+    const { next } = this;
+    let top = this.#top[cls]!;
+    const count = Math.min(n, top);
+    for (let k = 0; k < count; k++) {
+      const m = stack[--top]!;
+      live[m] = 1;
+      next[m] = 0;
+      list[k] = m;
+    }
+    this.#top[cls] = top;
+    if (count < n) this.failed[jumbo ? 'jumbo' : 'cluster']++;
+    return count;
+  }
+  /** Frees the packets list[0, n), chains and all. Like `free` it throws when one of them is not in use. */
+  freeRun(list: Int32Array, n: number): void {
+    for (let k = 0; k < n; k++) {
+      k += this.#freeAlike(list, k, n);
+      if (k < n) this.freem(list[k]!);
+    }
+  }
+  /**
+   * Frees the packets list[k, n) for as long as each is one mbuf of the first one's class that belongs to the stack. Returns
+   * how many. (A loop without calls.)
+   */
+  #freeAlike(list: Int32Array, k: number, n: number): number {
+    const { next, stride } = this;
+    const states = this.#bytes;
+    const cls = this.#class[list[k]!]!;
+    const stack = this.#free[cls]!;
+    const top = this.#top[cls]!;
+    let i = 0;
+    for (; k + i < n; i++) {
+      const m = list[k + i]!;
+      if (states[m] !== 1 || states[m + stride] !== 0 || states[m + 2 * stride] !== cls || next[m] !== 0) break;
+      states[m] = 0;
+      stack[top + i] = m;
+    }
+    this.#top[cls] = top + i;
+    return i;
+  }
+
+  /**
+   * A small mbuf or a cluster for `bytes` (at most CLUSTER_BYTES) without a packet header (m_get, where the others are
+   * m_gethdr): `off` stands at its first byte, `len` is `bytes`, the packet's columns are not set. Never a jumbo: those few
+   * are for packets. M_NULL (counted) when none is free.
+   */
+  getData(bytes: number): Mbuf {
+    let cls = bytes <= SMALL_BYTES ? 0 : 1;
+    if (cls === 0 && this.#top[0] === 0) cls = 1;
+    const top = this.#top[cls]! - 1;
+    if (top < 0) {
+      if (bytes <= SMALL_BYTES) this.failed.small++;
+      else this.failed.cluster++;
+      return M_NULL;
+    }
+    this.#top[cls] = top;
+    const m = this.#free[cls]![top]!;
+    this.#live[m] = 1;
+    this.off[m] = this.base[m]!;
+    this.len[m] = bytes;
+    this.next[m] = 0;
+    this.nextpkt[m] = 0;
     return m;
   }
 
@@ -370,7 +520,7 @@ export class MbufPool {
       }
       const part = Math.min(len - skip, n - done);
       const from = this.off[m]! + skip;
-      this.u8.copyWithin(to + done, from, from + part);
+      bcopy(this.u8, from, to + done, part);
       done += part;
       skip = 0;
     }
@@ -389,7 +539,7 @@ export class MbufPool {
       const part = Math.min(len - skip, n - done);
       const from = this.off[m]! + skip;
       if (part <= 32) for (let i = 0; i < part; i++) out[outOff + done + i] = this.u8[from + i]!;
-      else out.set(this.#view(m, from, part), outOff + done);
+      else bcopyin(out, outOff + done, this.#view(m, from, part));
       done += part;
       skip = 0;
     }

@@ -546,7 +546,7 @@ export class Dlil {
     const list = this.#dirty;
     this.#dirty = this.#flushing;
     for (let i = 0; i < list.length; i++) list[i]!.driver?.flush();
-    list.length = 0;
+    while (list.length > 0) list.pop(); // (a length of zero would give the storage back)
     this.#flushing = list;
   }
   /** True while frames wait for a doorbell. */

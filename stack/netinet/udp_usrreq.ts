@@ -151,6 +151,7 @@ export class UdpSockets {
 
   /** End of a batch: tells the sockets that have something new. */
   flush(): void {
+    if (this.#wake.length === 0) return;
     for (let i = 0; i < this.#wake.length; i++) {
       const pcb = this.#wake[i]!;
       pcb.woken = false;
@@ -207,8 +208,11 @@ export class UdpSockets {
       // RFC 6056 §3.3.1: a random port, then the next ones.
       const span = EPHEMERAL_LAST - EPHEMERAL_FIRST + 1;
       const start = this.#stack.random.u32() % span;
+      const { steering } = this.#stack;
       for (let i = 0; i < span && port === 0; i++) {
         const p = EPHEMERAL_FIRST + ((start + i) % span);
+        // Each queue of a host has ports of its own: the medium steers by them what comes back (kern/steering.ts).
+        if (steering !== undefined && p % steering.queues !== steering.queue) continue;
         if (free(p)) port = p;
       }
       if (port === 0) return -EADDRNOTAVAIL;

@@ -147,7 +147,9 @@ export class Endpoint {
   readonly acceptQueue: Endpoint[] = [];
   /** The listener whose accept queue this waits in. */
   listener: Endpoint | undefined;
-  readonly asocs = new Map<AssocId, Association>();
+  readonly #asocs = new Map<AssocId, Association>();
+  /** The one association of a one-to-one endpoint; a one-to-many endpoint has none that is. */
+  only: Association | undefined = undefined;
   #nextId = 3;
   readonly options: EndpointOptions;
   /** These two are shared with associations and heirs until they are changed: never written, but replaced. */
@@ -230,10 +232,17 @@ export class Endpoint {
     ep.defaultSend = this.defaultSend;
     return ep;
   }
-  /** The one association of a one-to-one endpoint. */
-  get only(): Association | undefined {
-    for (const a of this.asocs.values()) return a;
-    return undefined;
+  /** Its associations by id. */
+  get asocs(): ReadonlyMap<AssocId, Association> {
+    return this.#asocs;
+  }
+  addAssociation(a: Association): void {
+    this.#asocs.set(a.id, a);
+    if (this.style === 'one-to-one') this.only = a;
+  }
+  removeAssociation(a: Association): void {
+    this.#asocs.delete(a.id);
+    if (this.only === a) this.only = undefined;
   }
   /** By id; one-to-one sockets ignore the id (RFC 6458 §4). */
   find(id: number): Association | undefined {

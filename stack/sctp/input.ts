@@ -3,7 +3,7 @@
  * (RFC 9260 §6.8, §6.10, §8.5; unknown chunks §3.2). Packets that belong to nobody go to ootb.ts.
  */
 
-import { CSUM_SCTP_BAD, CSUM_SCTP_OK, M_LOOP, type Mbuf } from '../kern/mbuf.js';
+import { CSUM_SCTP_BAD, CSUM_SCTP_OK, M_LOOP } from '../kern/mbuf.js';
 import type { IpInfo } from '../kern/protosw.js';
 import { abortAssociation, abortReceived } from './abort.js';
 import { handleSack } from './acknowledge.js';
@@ -54,41 +54,71 @@ export class PacketContext {
   dstPort = 0;
   tag = 0;
   info!: IpInfo;
+  /** The mbuf's checksum flags. */
+  csum = 0;
+  /** The packets come from or go to an address that none of SCTP's can (§8.4). */
+  badAddress = false;
+  /** Whose the packet before in the same mbuf was, if it began with DATA or SACK: the next one is most likely the same's. */
+  asoc: Association | undefined;
   /** The path whose address the packet came from. */
   from: Path | undefined;
 }
 const ctx = new PacketContext();
 
-/** Verifies and processes one packet of `len` bytes at region offset `off`; the mbuf stays the caller's. */
-export function inputPacket(s: Sctp, m: Mbuf, off: number, len: number, info: IpInfo): void {
+/** Before the packets of an mbuf, one or a train: what holds for all of them is looked at once. */
+export function beginInput(info: IpInfo, csum: number): void {
+  const { src, dst } = info;
+  ctx.info = info;
+  ctx.csum = csum;
+  ctx.asoc = undefined;
+  ctx.badAddress = src.isMulticast || src.isBroadcast || src.isUnspecified || dst.isMulticast || dst.isBroadcast;
+}
+
+/**
+ * Verifies and processes one packet of `len` bytes at region offset `off`, after `beginInput`; the mbuf stays the caller's.
+ */
+export function inputPacket(s: Sctp, off: number, len: number): void {
   const st = s.stats;
   st.sctps_inpackets++;
   if (len < COMMON_HEADER + 4) {
     s.drop('sctps_hdrops');
     return;
   }
-  const pool = s.stack.pool;
-  if (!checksumGood(s, pool.csum[m]!, off, len)) {
+  const { pool } = s.stack;
+  const p = ctx;
+  if ((p.csum & CSUM_SCTP_OK) === 0 && !checksumGood(s, p.csum, off, len)) {
     s.drop('sctps_checksumerrors');
     return;
   }
-  const dv = pool.dv;
+  const { dv } = pool;
   const ports = dv.getUint32(off);
-  const p = ctx;
+  const tag = dv.getUint32(off + 4);
+  const type = pool.u8[off + COMMON_HEADER]!;
+  const usual = type === DATA || type === SACK;
   p.off = off;
   p.len = len;
+  const before = p.asoc;
+  if (
+    usual &&
+    before !== undefined &&
+    p.tag === tag &&
+    before.myTag === tag &&
+    ports === ((p.srcPort << 16) | p.dstPort) >>> 0 &&
+    !before.dead
+  ) {
+    accept(s, before, p);
+    return;
+  }
   p.srcPort = ports >>> 16;
   p.dstPort = ports & 0xffff;
-  p.tag = dv.getUint32(off + 4);
-  p.info = info;
+  p.tag = tag;
   p.from = undefined;
+  p.asoc = undefined;
   if (p.srcPort === 0 || p.dstPort === 0) {
     s.drop('sctps_badport');
     return;
   }
-  const src = info.src;
-  const dst = info.dst;
-  if (src.isMulticast || src.isBroadcast || src.isUnspecified || dst.isMulticast || dst.isBroadcast) {
+  if (p.badAddress) {
     s.drop('sctps_badsrc');
     return;
   }
@@ -97,7 +127,13 @@ export function inputPacket(s: Sctp, m: Mbuf, off: number, len: number, info: Ip
     if (!steerElsewhere(s, p)) withoutAssociation(s, p);
     return;
   }
-  st.sctps_indatagrams++;
+  if (usual && a.myTag === tag) p.asoc = a;
+  accept(s, a, p);
+}
+
+/** A packet that is an association's by its addresses and ports. */
+function accept(s: Sctp, a: Association, p: PacketContext): void {
+  s.stats.sctps_indatagrams++;
   a.burst++;
   if (!tagGood(s, a, p)) return;
   if (a.sackDue && a.dirty) s.receiver.beforePacket(a);
@@ -105,8 +141,8 @@ export function inputPacket(s: Sctp, m: Mbuf, off: number, len: number, info: Ip
   chunks(s, a, p);
 }
 
+/** The CRC32c of a packet that the card has not found good (§6.8). */
 function checksumGood(s: Sctp, csum: number, off: number, len: number): boolean {
-  if ((csum & CSUM_SCTP_OK) !== 0) return true;
   if ((csum & CSUM_SCTP_BAD) !== 0) return false;
   if ((csum & M_LOOP) !== 0 && s.tunables.loopback_nocsum === 1) return true;
   const dv = s.stack.pool.dv;

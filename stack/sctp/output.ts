@@ -3,12 +3,13 @@
  * Order in a packet: COOKIE ECHO or COOKIE ACK, other control chunks, ECNE, SACK, then DATA, retransmissions first.
  */
 
+import { bcopy } from '../kern/bytes.js';
 import { MSEC } from '../kern/clock.js';
 import { ETIMEDOUT } from '../kern/errno.js';
 import { abortAssociation } from './abort.js';
 import type { Association } from './association.js';
 import { CONTROL_LIMIT } from './association.js';
-import { CHUNK_RESEND, CHUNK_SENT } from './chunks.js';
+import { CHUNK_RESEND } from './chunks.js';
 import {
   CAUSE_PROTOCOL_VIOLATION,
   COOKIE_ACK,
@@ -198,6 +199,7 @@ function resendData(s: Sctp, a: Association, budget: number, cookie: boolean): b
       a.probing = true; // the window has closed over what was sent: this one asks whether it still is (§6.1 A)
       s.stats.sctps_windowprobe++;
     }
+    chunks.launchedAgain(m, p.id, a.nextTsn);
     putData(s, a, p, m, size);
     if (fast && t === ((a.cumAcked + 1) | 0)) armT3(s, p); // §7.2.4 rule 4
     a.peerRwnd = Math.max(0, a.peerRwnd - len - s.tunables.peer_chkoh);
@@ -252,17 +254,15 @@ function sendData(s: Sctp, a: Association, budget: number, cookie: boolean): voi
     a.scheduler.take(a, chunks);
     a.ring[t & a.ringMask] = m;
     a.nextTsn = ((t + 1) | 0) as Tsn;
-    chunks.tsn[m] = t;
-    chunks.sends[m] = 0;
-    chunks.fast[m] = 0;
-    const timed = p.rttWanted ? 1 : 0;
-    chunks.timed[m] = timed;
-    if (timed === 1) p.rttWanted = false;
+    chunks.launched(m, t, p.rttWanted ? 1 : 0, p.id, a.nextTsn);
+    p.rttWanted = false;
+    // §8.3: a retransmission cannot measure the round trip, so it does not make the path busy; this one does.
+    p.lastUsed = s.now;
     if (probe) {
       a.probing = true;
       s.stats.sctps_windowprobe++;
     }
-    s.stats.sctps_outbytes += len;
+    s.bytesOut += len;
     putData(s, a, p, m, size);
     a.peerRwnd = Math.max(0, a.peerRwnd - len - s.tunables.peer_chkoh);
     if (probe) return;
@@ -293,7 +293,7 @@ function openFor(s: Sctp, p: Path, size: number, many: boolean): boolean {
 }
 
 /**
- * Writes a DATA chunk (§3.3.1) into the open packet and takes it into flight.
+ * Writes a DATA chunk (§3.3.1), launched in the chunk table, into the open packet and takes it into flight.
  * type 0 | flags U B E I | length 16+n || TSN || stream 2 | SSN 2 || PPID || n bytes, padded
  */
 function putData(s: Sctp, a: Association, p: Path, m: number, size: number): void {
@@ -309,18 +309,10 @@ function putData(s: Sctp, a: Association, p: Path, m: number, size: number): voi
   dv.setUint32(o + 12, chunks.ppid[m]!);
   if (size !== DATA_HEADER + len) dv.setUint32(o + size - 4, 0); // the padding is zero (§3.2)
   if (pool.next[m] === 0) {
-    const from = pool.off[m]!;
-    pool.u8.copyWithin(o + DATA_HEADER, from, from + len);
+    bcopy(pool.u8, pool.off[m]!, o + DATA_HEADER, len);
   } else pool.copydata(m, 0, len, o + DATA_HEADER);
   b.carriesData();
-  // §8.3: a retransmission cannot measure the round trip, so it does not make the path busy.
-  if (chunks.sends[m] === 0) p.lastUsed = s.now;
   p.lastData = s.now;
-  chunks.state[m] = CHUNK_SENT;
-  chunks.sends[m]!++;
-  chunks.missing[m] = 0;
-  chunks.path[m] = p.id;
-  chunks.mark[m] = a.nextTsn;
   chunks.sentAt[m] = s.now;
   p.flight += len;
   a.flight += len;

@@ -146,14 +146,8 @@ export class TsnReceiver {
       a.sackDue = true; // tells that the window is closed: it is not the network that loses this
       return true;
     }
-    chunks.tsn[m] = t;
-    chunks.sid[m] = sid;
-    chunks.ssn[m] = ssn;
-    chunks.ppid[m] = dv.getUint32(off + 12);
-    chunks.flags[m] = flags;
-    chunks.assoc[m] = a.id;
-    chunks.context[m] = a.context;
-    s.stats.sctps_inbytes += n;
+    chunks.received(m, sid, ssn, dv.getInt32(off + 12), flags, a.context, t, a.id);
+    s.bytesIn += n;
     this.#mark(a, t);
     if (whole) {
       chunks.msglen[m] = n;
@@ -335,8 +329,11 @@ export class TsnReceiver {
   readerAdvanced(a: Association): void {
     if (a.sackDue || a.dead || !a.established) return;
     const s = this.#s;
+    const { rcvLimit } = a.endpoint;
+    // What was told is near the most that there can be: the usual case, and nothing to reckon.
+    if (Math.max(rcvLimit, MIN_RWND) - a.toldRwnd < rcvLimit >> 3) return;
     const w = this.window(a);
-    if (w - a.toldRwnd < a.endpoint.rcvLimit >> 3) return;
+    if (w - a.toldRwnd < rcvLimit >> 3) return;
     s.stats.sctps_windowupdate++;
     a.sackDue = true;
     s.markDirty(a);

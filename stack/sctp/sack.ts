@@ -59,7 +59,7 @@ export class SackWriter {
     let at = o + SACK_HEADER;
     for (let i = 0; i < this.#gaps; i++, at += 4) dv.setUint32(at, (this.#gapStart[i]! << 16) | this.#gapEnd[i]!);
     for (let i = 0; i < this.#dups; i++, at += 4) dv.setInt32(at, a.dups[i]!);
-    a.dups.length = 0;
+    if (a.dups.length > 0) a.dups.length = 0;
     a.toldRwnd = w;
   }
 }

@@ -7,6 +7,7 @@ import { Callout } from '../kern/callout.js';
 import { SEC } from '../kern/clock.js';
 import type { Mbuf } from '../kern/mbuf.js';
 import type { CtlInput, IpInfo } from '../kern/protosw.js';
+import { Worklist } from '../kern/worklist.js';
 import type { InAddr } from '../netinet/in.js';
 import type { Stack } from '../stack.js';
 import type { Notification, Reason } from './api.js';
@@ -15,7 +16,7 @@ import { ChunkTable } from './chunks.js';
 import { CookieJar } from './cookie.js';
 import type { Endpoint } from './endpoint.js';
 import { handleIcmp } from './icmp.js';
-import { inputPacket } from './input.js';
+import { beginInput, inputPacket } from './input.js';
 import { handleLinkEvent, Wakening } from './links.js';
 import { flushAssociation } from './output.js';
 import { PacketBuilder } from './packet.js';
@@ -55,10 +56,8 @@ export class Sctp {
   readonly #waits = new TagWaits();
   readonly #timeWaitTimer = new Callout(() => this.#reap());
   /** Associations whose output is due, endpoints whose users are to be called. */
-  #dirty: Association[] = [];
-  #dirtySpare: Association[] = [];
-  #woken: Endpoint[] = [];
-  #wokenSpare: Endpoint[] = [];
+  readonly #dirty = new Worklist<Association>();
+  readonly #woken = new Worklist<Endpoint>();
   readonly #unsubscribe: () => void;
   readonly wakening: Wakening;
   /**
@@ -107,8 +106,9 @@ export class Sctp {
     const total = pool.pktlen[m]!;
     const off = pool.off[m]!;
     this.trainPackets = segsz === 0 ? 1 : Math.ceil(total / segsz);
-    if (segsz === 0) inputPacket(this, m, off, total, info);
-    else for (let at = 0; at < total; at += segsz) inputPacket(this, m, off + at, Math.min(segsz, total - at), info);
+    beginInput(info, pool.csum[m]!);
+    if (segsz === 0) inputPacket(this, off, total);
+    else for (let at = 0; at < total; at += segsz) inputPacket(this, off + at, Math.min(segsz, total - at));
     pool.freem(m);
   };
 
@@ -120,30 +120,32 @@ export class Sctp {
   /** End of a batch: sends what is due and calls the users whose sockets changed. */
   readonly flush = (): void => {
     // A user's upcall may send again: two rounds now, the rest with the next turn.
-    for (let round = 0; round < 2 && (this.#dirty.length > 0 || this.#woken.length > 0); round++) {
-      const dirty = this.#dirty;
-      this.#dirty = this.#dirtySpare;
-      this.#dirtySpare = dirty;
-      for (let i = 0; i < dirty.length; i++) {
-        const a = dirty[i]!;
+    for (let round = 0; round < 2 && !(this.#dirty.empty && this.#woken.empty); round++) {
+      this.#dirty.begin();
+      for (let a = this.#dirty.next(); a !== undefined; a = this.#dirty.next()) {
         a.dirty = false;
         if (!a.dead) flushAssociation(this, a);
       }
-      dirty.length = 0;
       this.builder.flush();
-      const woken = this.#woken;
-      this.#woken = this.#wokenSpare;
-      this.#wokenSpare = woken;
-      for (let i = 0; i < woken.length; i++) {
-        const ep = woken[i]!;
+      this.#countBytes();
+      this.#woken.begin();
+      for (let ep = this.#woken.next(); ep !== undefined; ep = this.#woken.next()) {
         ep.woken = false;
         const so = ep.so;
         if (so?.upcall !== undefined) so.upcall(so);
       }
-      woken.length = 0;
     }
-    if (this.#dirty.length > 0 || this.#woken.length > 0) this.stack.kick();
+    if (!this.#dirty.empty || !this.#woken.empty) this.stack.kick();
   };
+
+  /** Bytes of user data since the last flush: the counters have them once a batch, before any user is called. */
+  bytesIn = 0;
+  bytesOut = 0;
+  #countBytes(): void {
+    this.stats.sctps_inbytes += this.bytesIn;
+    this.stats.sctps_outbytes += this.bytesOut;
+    this.bytesIn = this.bytesOut = 0;
+  }
 
   /** The association's output is to be looked at before the batch ends. */
   markDirty(a: Association): void {
@@ -199,7 +201,7 @@ export class Sctp {
 
   addAssociation(a: Association): void {
     this.#tags.set(a.myTag | 0, a);
-    a.endpoint.asocs.set(a.id, a);
+    a.endpoint.addAssociation(a);
   }
   /** Gives an association another tag of ours (restart, collision). */
   retag(a: Association, tag: Vtag): void {
@@ -234,7 +236,7 @@ export class Sctp {
   removeAssociation(a: Association): void {
     if (this.#tags.get(a.myTag | 0) === a) this.#tags.delete(a.myTag | 0);
     for (const p of a.paths) this.removePeer(p);
-    a.endpoint.asocs.delete(a.id);
+    a.endpoint.removeAssociation(a);
     if (a.peerTag !== 0) this.#holdTag(a.myTag);
   }
   byTag(tag: number): Association | undefined {

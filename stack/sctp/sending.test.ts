@@ -6,6 +6,7 @@ import { EAGAIN, EINVAL, EMSGSIZE, ENOENT, ENOTCONN, EPIPE } from '../kern/errno
 import { SOCK_SEQPACKET } from '../kern/protosw.js';
 import { MSG_EOF, MSG_EOR, type Socket } from '../kern/socket.js';
 import * as api from './api.js';
+import type { Endpoint } from './endpoint.js';
 import { at, drain, SctpPair, sendInfo } from './harness.js';
 import * as f from './packets.fixture.js';
 
@@ -296,5 +297,44 @@ describe('implicit set-up with SCTP_INIT and further addresses', () => {
     w.inject(f.sack(tsn));
     assert.deepEqual(w.names(), ['SHUTDOWN']);
     over(w);
+  });
+});
+
+describe('fragments (RFC 9260 §6.9)', () => {
+  const sizes = (len: number, trains: boolean) => {
+    const w = new f.WirePeer();
+    const [so] = w.connected();
+    so.setsockopt(L, api.SCTP_NODELAY, 1);
+    const a = (so.pcb as Endpoint).only!;
+    a.current.trains = trains;
+    w.take();
+    put(so, len);
+    const out: number[][] = [];
+    for (let round = 0; round < 20 && a.outstanding + a.out.pending > 0; round++) {
+      w.settle();
+      out.push(...sent(w).map(([flags, , , , n]) => [flags as number, n as number]));
+      w.inject(f.sack(tsn));
+    }
+    assert.equal(
+      out.reduce((sum, [, n]) => sum + n!, 0),
+      len,
+    );
+    assert.deepEqual(
+      out.map(([flags]) => flags),
+      out.map((_, i) => (i === 0 ? 2 : 0) | (i === out.length - 1 ? 1 : 0)),
+    );
+    return out.map(([, n]) => n!);
+  };
+  test('full ones and what is left; in trains of one size, if their packets are as long', () => {
+    const point = sizes(8192, false)[0]!;
+    assert.deepEqual(sizes(8192, false), [...Array(5).fill(point), 8192 - 5 * point]);
+    assert.deepEqual(sizes(8192, true), [1366, 1366, 1365, 1365, 1365, 1365]);
+    assert.deepEqual(sizes(4 * 1400, true), [1400, 1400, 1400, 1400]);
+    // 1400 and 1401 would be packets of two lengths.
+    assert.deepEqual(sizes(4 * 1400 + 1, true), sizes(4 * 1400 + 1, false));
+    // 46 full ones would do, but only 47 can be of one size.
+    const many = sizes(65536, true);
+    assert.deepEqual([many.length, Math.max(...many), Math.min(...many)], [47, 1395, 1394]);
+    assert.deepEqual(sizes(100, true), [100]);
   });
 });

@@ -37,7 +37,8 @@ export function recv(
   }
   const peek = (flags & MSG_PEEK) !== 0;
   if (ep.isNote(m)) return recvNote(s, ep, m, buf, off, len, info, peek);
-  const a = ep.asocs.get(c.assoc[m]! as never);
+  const id = c.assoc[m]!;
+  const a = ep.only?.id === id ? ep.only : ep.asocs.get(id as never);
   info.sid = c.sid[m]!;
   info.ssn = c.ssn[m]!;
   info.ppid = c.ppid[m]! >>> 0;
@@ -45,7 +46,7 @@ export function recv(
   info.cumtsn = (a?.cumTsn ?? c.cumtsn[m]!) >>> 0;
   info.flags = (c.flags[m]! & DATA_U) !== 0 ? SCTP_UNORDERED : 0;
   info.context = c.context[m]! >>> 0;
-  info.assocId = c.assoc[m]!;
+  info.assocId = id;
   if (a !== undefined) tellSender(ep, a, info);
   else info.from = undefined; // the association has ended: not the sender of the message before
   if (ep.options.recvNxtInfo || ep.options.extRcvInfo) info.next = nextMessage(s, ep, m);

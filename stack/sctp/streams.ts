@@ -122,9 +122,10 @@ export const roundRobin: StreamScheduler = {
       return m;
     }
     out.locked = undefined;
-    // The turn is over: to the end of the list if it has more.
-    if (s === out.first) out.deactivateFirst();
-    if (s.queue.head !== 0) out.activate(s);
+    // The turn is over: to the end of the list if it has more. A stream that is alone there stays.
+    const more = s.queue.head !== 0;
+    if (s === out.first && !(more && s === out.last)) out.deactivateFirst();
+    if (more) out.activate(s);
     return m;
   },
 };

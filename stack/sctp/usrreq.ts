@@ -72,8 +72,8 @@ export function sctpUsrreqs(s: Sctp): Usrreqs {
     },
     space: so => {
       const ep = endpointOf(so);
-      const a = ep.only;
-      return a === undefined ? ep.sndLimit : Math.max(0, room(ep, a));
+      for (const a of ep.asocs.values()) return Math.max(0, room(ep, a));
+      return ep.sndLimit;
     },
   };
 }
@@ -304,8 +304,8 @@ export function peeloff(s: Sctp, ep: Endpoint, id: number): Socket | number {
   s.addPort(child);
   child.adoptId(a.id);
   ep.moveReceived(a.id, child, s.chunks);
-  ep.asocs.delete(a.id);
-  child.asocs.set(a.id, a);
+  ep.removeAssociation(a);
+  child.addAssociation(a);
   a.endpoint = child;
   if (ep.partial === a) {
     ep.partial = undefined;

@@ -251,6 +251,7 @@ class UdpLite {
 
   /** End of a batch: tells the sockets that have something new. */
   #flush(): void {
+    if (this.#wake.length === 0) return;
     for (let i = 0; i < this.#wake.length; i++) {
       const pcb = this.#wake[i]!;
       pcb.woken = false;
