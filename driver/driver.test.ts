@@ -132,6 +132,116 @@ test('plain frames, frames that want checksums and frames in pieces keep their o
   empty(b);
 });
 
+test('a run of frames of every kind goes out as one by one: order, counters, drops and headers', () => {
+  for (const hash of [false, true]) {
+    const [a, b] = pair({}, { driver: { wants: { hash } } });
+    const mac = b.driver.ifp.mac;
+    const list: number[] = [];
+    const sent: Uint8Array[] = [];
+    for (let i = 0; i < 300; i++) {
+      const to = i % 11 === 5 ? new Uint8Array(6).fill(255) : mac;
+      const m = frame(a, to, 0x1234, Uint8Array.of(i, i >> 8, ...payload(i % 60)));
+      const { off, base, len, next, pktlen } = a.pool;
+      if (i % 7 === 3) {
+        next[m] = a.pool.fromBytes(payload(9)); // a chain
+        pktlen[m]! += 9;
+      } else if (i % 13 === 4) {
+        a.pool.u8.copyWithin(base[m]!, off[m]!, off[m]! + len[m]!); // without headroom
+        off[m] = base[m]!;
+      } else if (i % 17 === 6) {
+        a.pool.u8.copyWithin(off[m]! - 1, off[m]!, off[m]! + len[m]!); // at an odd place
+        off[m]!--;
+      }
+      list.push(m);
+      sent.push(a.pool.toBytes(m));
+    }
+    const runt = a.pool.fromBytes(payload(10));
+    const giant = a.pool.fromBytes(payload(1600));
+    list.splice(100, 0, runt, giant);
+    assert.equal(a.driver.outputRun(Int32Array.from(list), list.length), 300);
+    run([a, b]);
+    assert.deepEqual(take(b), sent);
+    const { counters } = a.driver.ifp;
+    assert.equal(counters.opackets, 300);
+    assert.equal(
+      counters.obytes,
+      sent.reduce((sum, f) => sum + f.length, 0),
+    );
+    assert.equal(counters.omcasts, 27);
+    assert.equal(b.driver.ifp.counters.imcasts, 27);
+    assert.equal(a.driver.counters.tx_bad, 2);
+    assert.equal(counters.oerrors, 2);
+    empty(a);
+    empty(b);
+  }
+});
+
+test('a run that asks for checksums gets them; what does not fit the ring is dropped and counted, as without a link', () => {
+  const [a, b] = pair();
+  const { bytes } = sctpPacket(payload(100));
+  const make = (n: number) => {
+    const list = new Int32Array(n);
+    for (let i = 0; i < n; i++) {
+      list[i] = frame(a, b.driver.ifp.mac, IPV4, bytes);
+      a.pool.csum[list[i]!] = CSUM_SCTP | CSUM_IP;
+    }
+    return list;
+  };
+  assert.equal(a.driver.outputRun(make(5), 5), 5);
+  run([a, b]);
+  for (const m of b.received) assert.equal(b.pool.csum[m]! & (CSUM_SCTP_OK | CSUM_L3_OK), CSUM_SCTP_OK | CSUM_L3_OK);
+  assert.equal(take(b).length, 5);
+  // The card does not step: 1,024 go in.
+  for (let i = 0; i < 4; i++) assert.equal(a.driver.outputRun(make(250), 250), 250);
+  assert.equal(a.driver.outputRun(make(50), 50), 24);
+  assert.equal(a.driver.counters.tx_ring_full, 26);
+  assert.equal(a.driver.ifp.counters.odrops, 26);
+  run([a, b]);
+  assert.equal(take(b).length, 1024);
+  a.driver.setCable(false);
+  run([a, b]);
+  assert.equal(a.driver.outputRun(make(3), 3), 0);
+  assert.equal(a.driver.counters.tx_down, 3);
+  empty(a);
+  empty(b);
+});
+
+test('an upcall takes the interface down, or polls, in the middle of a batch: nothing is lost but what was not handed up', () => {
+  const send = (a: Station, b: Station) => {
+    for (let i = 0; i < 20; i++) a.driver.output(frame(a, b.driver.ifp.mac, 0x1234, Uint8Array.of(i)));
+    a.driver.flush();
+    a.firmware.step(0);
+    b.firmware.step(0);
+  };
+  const [a, b] = pair();
+  b.driver.ifp.input = m => {
+    if (b.received.push(m) === 7) b.driver.setUp(false);
+  };
+  send(a, b);
+  b.driver.poll(64);
+  assert.equal(take(b).length, 7);
+  assert.deepEqual(b.pool.inUse, { small: 0, cluster: 0, jumbo: 0 });
+  empty(a);
+
+  const [c, d] = pair();
+  d.driver.ifp.input = m => {
+    if (d.received.push(m) !== 7) return;
+    send(c, d);
+    d.driver.poll(64);
+  };
+  send(c, d);
+  d.driver.poll(64);
+  run([c, d]);
+  const order = take(d).map(f => f[14]);
+  assert.deepEqual(
+    order,
+    [...order.keys()].map(i => i % 20),
+  );
+  assert.equal(order.length, 40);
+  empty(c);
+  empty(d);
+});
+
 test('the card fills in CRC32c, UDP and IPv4 checksums, and the other card finds them good', () => {
   const [a, b] = pair();
   for (const o of [{}, { v6: true }, { udpPort: 9899 }, { v6: true, udpPort: 9899 }]) {

@@ -4,8 +4,20 @@
  * without headroom borrows a header slot. Used chains are reclaimed when the ring runs low and once a poll.
  */
 
-import { NET_HDR_GSO_SCTP } from '../nic/virtqueue.js';
-import { CSUM_IP, CSUM_SCTP, CSUM_UDP, M_NULL, type Mbuf, type MbufPool } from '../stack/kern/mbuf.js';
+import { NET_HDR_BYTES, NET_HDR_GSO_SCTP } from '../nic/virtqueue.js';
+import {
+  CSUM_IP,
+  CSUM_SCTP,
+  CSUM_UDP,
+  M_NULL,
+  MB_CSUM,
+  MB_NEXT,
+  MB_OFF,
+  MB_PKTLEN,
+  MB_SEGSZ,
+  type Mbuf,
+  type MbufPool,
+} from '../stack/kern/mbuf.js';
 import type { Ifnet } from '../stack/net/ifnet.js';
 import type { DriverCounters } from './counters.js';
 import type { CardInfo } from './probe.js';
@@ -15,6 +27,18 @@ import type { VirtqDriver } from './virtq-driver.js';
 /** Most descriptors for one packet, header included; a longer chain is copied together first. */
 export const TX_SEGS_MAX = 16;
 const ETHER_HEADER = 14;
+/** Packets that are taken back at once. */
+const RUN = 256;
+// For the loop over packets (what a module imports is looked up each time that it is used). LIKE: checksum requests that mbuf
+// and virtio_net_hdr write alike; UDP: the one that they do not.
+const LIKE = CSUM_SCTP | CSUM_IP;
+const UDP = CSUM_UDP;
+const HDR = NET_HDR_BYTES;
+const OFF = MB_OFF;
+const NEXT = MB_NEXT;
+const PKTLEN = MB_PKTLEN;
+const SEGSZ = MB_SEGSZ;
+const CSUM = MB_CSUM;
 
 export class TxRing {
   readonly vq: VirtqDriver;
@@ -23,10 +47,11 @@ export class TxRing {
   readonly #counters: DriverCounters;
   readonly #hdr: number;
   readonly #headers: number;
-  readonly #slot: Int32Array; // packet by head descriptor
   readonly #frameMax: number;
   /** Somebody saw `ready()` false and waits for room: completions are to interrupt. */
   #waiting = false;
+  readonly #u16: Uint16Array;
+  readonly #sent = new Int32Array(2 * RUN); // packets, and lengths of no interest
 
   constructor(vq: VirtqDriver, pool: MbufPool, ifp: Ifnet, info: CardInfo, counters: DriverCounters, headers: number) {
     this.vq = vq;
@@ -35,7 +60,8 @@ export class TxRing {
     this.#counters = counters;
     this.#hdr = info.hdrBytes;
     this.#headers = headers;
-    this.#slot = new Int32Array(vq.size);
+    const { buffer } = pool.u8;
+    this.#u16 = new Uint16Array(buffer, 0, buffer.byteLength >>> 1);
     this.#frameMax = info.mtu + ETHER_HEADER + 4;
     vq.disableInterrupts();
   }
@@ -43,7 +69,7 @@ export class TxRing {
   /** Packets that the card has and has not given back. */
   get inFlight(): number {
     let n = 0;
-    for (const m of this.#slot) if (m !== M_NULL) n++;
+    for (let id = 0; id < this.vq.size; id++) if (this.vq.owner(id) !== M_NULL) n++;
     return n;
   }
 
@@ -58,19 +84,83 @@ export class TxRing {
       return this.#drop(m, 'tx_bad');
     const c = pool.csum[m]! & (CSUM_SCTP | CSUM_UDP | CSUM_IP);
     // CSUM_SCTP, CSUM_IP and CSUM_UDP to NET_HDR_F_SCTP_CSUM, _IP_CSUM and _UDP_CSUM.
-    let word = (c & (CSUM_SCTP | CSUM_IP)) | ((c & CSUM_UDP) << 2);
+    let word = (c & LIKE) | ((c & UDP) << 2);
     if (segsz !== 0) word |= (NET_HDR_GSO_SCTP << 8) | (pool.hdrlen[m]! << 16);
     if (pool.next[m] === M_NULL && pool.leading(m) >= this.#hdr) {
       if (vq.free < 1) return this.#drop(m, 'tx_ring_full');
       const at = pool.off[m]! - this.#hdr;
       this.#header(at, word, segsz);
-      this.#slot[vq.add(at, len + this.#hdr, 0)] = m;
+      vq.own(vq.add(at, len + this.#hdr, 0), m);
     } else if (!this.#chain(m, word, segsz)) return false;
     const counters = this.#ifp.counters;
     counters.opackets += segsz === 0 ? 1 : Math.ceil((len - pool.hdrlen[m]!) / segsz);
     counters.obytes += len;
     if ((pool.u8[pool.off[m]!]! & 1) !== 0) counters.omcasts++;
     return true;
+  }
+
+  /**
+   * Takes the packets list[0, n), as `output` takes each. The usual ones (one mbuf with headroom, no train) go to the ring in
+   * runs. Returns how many were not dropped.
+   */
+  outputRun(list: Int32Array, n: number): number {
+    const { words, stride } = this.#pool;
+    const vq = this.vq;
+    const hdr = this.#hdr;
+    if (vq.news) this.reclaim();
+    let taken = 0;
+    for (let k = 0; k < n; ) {
+      const run = this.#prepare(list, k, Math.min(n - k, vq.free));
+      if (run === 0) {
+        if (this.output(list[k++]!)) taken++;
+        continue;
+      }
+      vq.addRun(list, k, run, words, MB_OFF * stride, -hdr, MB_PKTLEN * stride, hdr, 0);
+      taken += run;
+      k += run;
+    }
+    return taken;
+  }
+  /**
+   * Writes virtio_net_hdr in front of the packets list[from, from + n) for as long as each is one mbuf with headroom, at an
+   * even address, and no train, and counts them as sent. Returns how many that were. (A loop without calls, over 16-bit
+   * words.)
+   */
+  #prepare(list: Int32Array, from: number, n: number): number {
+    const { words, stride } = this.#pool;
+    const u16 = this.#u16;
+    const { counters } = this.#ifp;
+    const longest = this.#frameMax;
+    const off = OFF * stride;
+    const next = NEXT * stride;
+    const pktlen = PKTLEN * stride;
+    const segsz = SEGSZ * stride;
+    const csum = CSUM * stride;
+    let bytes = 0;
+    let groups = 0;
+    let k = 0;
+    if (this.#hdr !== NET_HDR_BYTES) return 0;
+    for (; k < n; k++) {
+      const m = list[from + k]!;
+      const len = words[m + pktlen]!;
+      const at = words[m + off]! - HDR;
+      if ((words[m + segsz]! | words[m + next]! | (at & 1)) !== 0) break;
+      if (len < ETHER_HEADER || len > longest || at < words[m]!) break; // base
+      const c = words[m + csum]!;
+      const h = at >> 1;
+      u16[h] = (c & LIKE) | ((c & UDP) << 2);
+      u16[h + 1] = 0;
+      u16[h + 2] = 0;
+      u16[h + 3] = 0;
+      u16[h + 4] = 0;
+      u16[h + 5] = 0;
+      groups += u16[h + 6]! & 1;
+      bytes += len;
+    }
+    counters.opackets += k;
+    counters.obytes += bytes;
+    counters.omcasts += groups;
+    return k;
   }
 
   #header(at: number, word: number, segsz: number): void {
@@ -114,7 +204,7 @@ export class TxRing {
       last = d;
     }
     vq.offer(head);
-    this.#slot[head] = m;
+    vq.own(head, m);
     return true;
   }
 
@@ -144,16 +234,10 @@ export class TxRing {
   /** Frees what the card has sent; returns how many packets. */
   reclaim(): number {
     const vq = this.vq;
+    if (!vq.news) return 0;
     const n = vq.pending();
-    const pool = this.#pool;
-    for (let i = 0; i < n; i++) {
-      const id = vq.take();
-      if (id < 0) continue;
-      const m = this.#slot[id]!;
-      this.#slot[id] = M_NULL;
-      const rest = pool.free(m);
-      if (rest !== M_NULL) pool.freem(rest);
-    }
+    for (let left = n; left > 0; left -= RUN)
+      this.#pool.freeRun(this.#sent, vq.takeRun(Math.min(left, RUN), this.#sent));
     if (this.#waiting && vq.free > TX_SEGS_MAX) {
       this.#waiting = false;
       vq.disableInterrupts();
@@ -163,9 +247,6 @@ export class TxRing {
 
   /** Frees every packet; the card must have been reset, or have lost the queue. */
   stop(): void {
-    for (let id = 0; id < this.#slot.length; id++) {
-      if (this.#slot[id] !== M_NULL) this.#pool.freem(this.#slot[id]!);
-      this.#slot[id] = M_NULL;
-    }
+    for (let id = 0; id < this.vq.size; id++) this.#pool.freem(this.vq.disown(id));
   }
 }

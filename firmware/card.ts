@@ -25,10 +25,14 @@ export const VLAN_TAG = 4;
 export const TRAIN_BYTES = 65535 + ETHER_HEADER;
 export const TRAIN_SEGMENTS = 64;
 
-/** Scratch memory: packets cut from trains and gathered frames; receive bounce buffers; a place to drain the port into. */
+/**
+ * Scratch memory: packets cut from trains and gathered frames; receive bounce buffers; a place to drain the port into; the
+ * port's own part of the region, whole pages (Port.regionBytes).
+ */
 export const GATHER_BYTES = 192 * 1024;
 export const CUT_BYTES = 192 * 1024;
 export const RX_BOUNCE_SLOTS = 8;
+const PAGE = 4096;
 
 export interface ScratchLayout {
   /** Frames gathered from several descriptors (GATHER_BYTES), packets cut from trains (CUT_BYTES). */
@@ -38,6 +42,8 @@ export interface ScratchLayout {
   readonly bounceBytes: number;
   readonly drain: number;
   readonly drainBytes: number;
+  /** Port.regionBytes, at a page; -1 when the port wants none. */
+  readonly port: number;
   readonly end: number;
 }
 
@@ -47,6 +53,9 @@ export function scratchLayout(port: Port, offset: number): ScratchLayout {
   const drainBytes = (Math.max(frame, port.capabilities.train) + 127) & ~63;
   const bounce = offset + GATHER_BYTES + CUT_BYTES;
   const drain = bounce + RX_BOUNCE_SLOTS * frame;
+  const drained = drain + drainBytes;
+  const portBytes = port.regionBytes ?? 0;
+  const page = Math.ceil(drained / PAGE) * PAGE;
   return {
     gather: offset,
     cut: offset + GATHER_BYTES,
@@ -54,12 +63,14 @@ export function scratchLayout(port: Port, offset: number): ScratchLayout {
     bounceBytes: frame,
     drain,
     drainBytes,
-    end: drain + drainBytes,
+    port: portBytes > 0 ? page : -1,
+    end: portBytes > 0 ? page + portBytes : drained,
   };
 }
 
 /** Bytes of scratch memory that a card with this port needs in the region. */
-export const scratchBytes = (port: Port): number => scratchLayout(port, 0).end;
+export const scratchBytes = (port: Port): number =>
+  scratchLayout(port, 0).end + ((port.regionBytes ?? 0) > 0 ? PAGE : 0); // an offset that is not at a page costs up to one more
 
 export class Card {
   readonly memory: Memory;

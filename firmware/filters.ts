@@ -74,6 +74,18 @@ export class ReceiveFilter {
     return (this.#vlans[(id & 0xfff) >>> 5]! & (1 << (id & 31))) !== 0;
   }
 
+  /**
+   * First two bytes of the own address, when a frame to it passes whatever else it is; else -1. With `ownLo`, the last four,
+   * what a caller needs to pass the usual frame by itself.
+   */
+  get ownHi(): number {
+    const group = (this.#hi & 0x100) !== 0; // no station has such an address, but a driver may set one
+    return group || this.noUnicast || (this.vlanFiltering && !this.promisc) ? -1 : this.#hi;
+  }
+  get ownLo(): number {
+    return this.#lo;
+  }
+
   /** Judges the Ethernet frame at `off` (at least 14 bytes; `len` in all): PASS_* (0 and up) or DROP_* (below 0). */
   judge(memory: Memory, off: number, len: number): number {
     const hi = memory.dv.getUint16(off);

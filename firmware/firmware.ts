@@ -36,6 +36,12 @@ import { WakePatterns } from './wake.js';
 export const QUEUE_SIZE = 1024;
 export const CTRL_QUEUE_SIZE = 64;
 
+// For `step`, which may have to cost next to nothing (what a module imports is looked up each time that it is used): the
+// status in which the card serves its queues, and the state in which it does so slowly.
+const RUNS_MASK = R.STATUS_DRIVER_OK | R.STATUS_NEEDS_RESET;
+const RUNS = R.STATUS_DRIVER_OK;
+const THROTTLED = R.THERMAL_THROTTLED;
+
 export interface FirmwareOptions {
   /** The region in which rings, packet memory and the card's own scratch memory lie. */
   readonly memory: Memory;
@@ -167,7 +173,8 @@ export class Firmware {
   powerOn(): void {
     if (this.#power !== 'D3cold') return;
     if (!this.#opened) {
-      this.port.open(this.card.memory);
+      const { scratch } = this.card;
+      this.port.open(this.card.memory, scratch.port < 0 ? undefined : scratch.port);
       this.#opened = true;
       this.#hostAddresses = this.port.hostAddresses ?? [];
     }
@@ -222,16 +229,15 @@ export class Firmware {
     if (this.#portNews) this.#portChanged();
     if (this.port.carrier !== this.#carrier) this.#updateLink();
     if (this.#link.deadline() <= now) this.#advanceLink(now);
-    if (this.#power !== 'D0' || (this.#status & (R.STATUS_DRIVER_OK | R.STATUS_NEEDS_RESET)) !== R.STATUS_DRIVER_OK) {
+    if (this.#power !== 'D0' || (this.#status & RUNS_MASK) !== RUNS) {
       this.#more = false;
       return this.#idle(now, budget);
     }
-    let work = this.#ctrlq.available ? this.#ctrl.step() : 0;
-    if (this.#thermal === R.THERMAL_THROTTLED) return work + this.#throttledStep(now, budget);
+    const work = this.#ctrlq.available ? this.#ctrl.step() : 0;
+    if (this.#thermal === THROTTLED) return work + this.#throttledStep(now, budget);
     const sent = this.#tx.holding || this.#txq.available ? this.#tx.step(now, budget) : 0;
     const got =
       this.card.linkUp && this.#rxq.ready ? this.#rx.step(now, budget) : this.#drain.step(now, budget, 'rx_link_down');
-    work += sent + got;
     this.#signal(now);
     this.#checkQueues();
     const rest = this.#txq.armDoorbell() && !this.#tx.blocked;
@@ -239,7 +245,7 @@ export class Firmware {
     // Receive buffers need no doorbell as long as some are left; a frame waiting for one is polled for.
     this.#rxq.armDoorbell();
     this.#more = rest || got >= budget || this.#rx.capped || (sent >= budget && this.#tx.holding);
-    return work;
+    return work + sent + got;
   }
 
   /** The same while it is throttled: so many frames a second each way, the rest waits in the rings and in the port. */
@@ -291,6 +297,8 @@ export class Firmware {
 
   /** Raises interrupts for what the pipelines pushed, through moderation. */
   #signal(now: number): void {
+    const pushed = this.#rx.pushed + this.#tx.pushed + this.#ctrl.pushed;
+    if (pushed === 0 && !this.#rxModeration.holding && !this.#txModeration.holding) return;
     let raise = false;
     if (this.#rx.pushed > 0) {
       if (this.#moderate(this.#rxModeration, this.#rx.pushed, now)) raise = this.#rxq.shouldInterrupt();
@@ -538,6 +546,7 @@ export class Firmware {
 
   /** A ring that makes no sense stops the card until it is reset (§2.1.2). */
   #checkQueues(): void {
+    if (this.#rxq.broken === '' && this.#txq.broken === '' && this.#ctrlq.broken === '') return;
     for (const q of this.#queues) {
       if (q.broken === '' || (this.#status & R.STATUS_NEEDS_RESET) !== 0) continue;
       this.card.counters.queue_broken++;

@@ -91,6 +91,21 @@ test('filter: modes of §5.1.6.5.1, and a table too long lets all of its kind pa
   assert.equal(judge(...other), PASS);
 });
 
+test('filter: the own address is shown to those who pass its frames by themselves, as long as all of them pass', () => {
+  const f = new ReceiveFilter();
+  f.reset([2, 3, 4, 5, 6, 255]);
+  assert.deepEqual([f.ownHi, f.ownLo >>> 0], [0x0203, 0x040506ff]);
+  f.noUnicast = true;
+  assert.equal(f.ownHi, -1);
+  f.noUnicast = false;
+  f.vlanFiltering = true;
+  assert.equal(f.ownHi, -1);
+  f.promisc = true;
+  assert.equal(f.ownHi, 0x0203);
+  f.setMac([3, 0, 0, 0, 0, 1]);
+  assert.equal(f.ownHi, -1, 'a group address is judged');
+});
+
 test('moderation starts its timer only while it holds an interrupt, and stops it when that is raised', () => {
   const log: string[] = [];
   let fire = () => {};

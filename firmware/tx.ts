@@ -134,13 +134,14 @@ export class TxPipeline {
     const longest = card.mtu + ETHER_HEADER;
     let done = 0;
     while (done < budget) {
-      const popped = vq.popPlain(Math.min(BATCH, budget - done), READABLE, hdrBytes, 0, heads, off, len);
+      const most = Math.min(BATCH, budget - done);
+      const popped = vq.popPlain(most, READABLE, hdrBytes, 0, heads, off, len, ETHER_HEADER);
       let n = 0;
       let bytes = 0;
       for (; n < popped; n++) {
         const l = len[n]!;
         // flags and gso_type: what follows them has no meaning without them.
-        if (l < ETHER_HEADER || l > longest || (dv.getUint32(off[n]! - hdrBytes, true) & 0xffff) !== 0) break;
+        if (l > longest || dv.getUint16(off[n]! - hdrBytes, true) !== 0) break;
         bytes += l;
       }
       if (n < popped) vq.unpop(popped - n);
@@ -161,7 +162,7 @@ export class TxPipeline {
       c.tx_frames += taken;
       c.tx_packets += taken;
       c.tx_bytes += bytes;
-      if (taken < n || n < popped) break;
+      if (taken < n || n < popped || popped < most) break;
     }
     return done;
   }

@@ -211,3 +211,89 @@ test('an available index that ran ahead gives popPlain nothing, and pop says why
   assert.equal(dev.pop(1, READABLE), 0);
   assert.match(dev.broken, /ran ahead/);
 });
+
+test('addresses of plain descriptors count from the base, also across 4 GiB, and both words of them are looked at', () => {
+  for (const base of [0, 0x40000000, 0xc0000000, 0xffff8000, 0x100000000, 0x2ffffff00]) {
+    const memory = new Memory(new ArrayBuffer(BYTES));
+    const raw = new RawRing(memory, 0, 8);
+    const dev = new VirtqDevice(memory, 64, 8, base);
+    assert.equal(dev.configure(8, base + raw.desc, base + raw.avail, base + raw.used), '');
+    const columns = [new Int32Array(8), new Int32Array(8), new Int32Array(8)] as const;
+    const plain = (address: number, len: number) => {
+      raw.set(0, address % 4294967296, len, 0, 0, Math.floor(address / 4294967296));
+      raw.offer(0);
+      const n = dev.popPlain(1, READABLE, 12, 0, ...columns);
+      if (n === 0) {
+        assert.equal(dev.pop(1, READABLE), 1);
+        assert.equal(dev.nseg[0], 0, 'pop refuses it as well');
+      }
+      return n === 1 ? [columns[1][0], columns[2][0]] : [];
+    };
+    assert.deepEqual(plain(base, 20), [12, 8], `base ${base}`);
+    assert.deepEqual(plain(base + 0x7ff0, 20), [0x7ffc, 8]);
+    assert.deepEqual(plain(base + 0x8000, 20), [0x800c, 8]);
+    assert.deepEqual(plain(base + BYTES - 20, 20), [BYTES - 8, 8]);
+    assert.deepEqual(plain(base + BYTES - 19, 20), [], 'one byte too far');
+    assert.deepEqual(plain(base + BYTES, 20), []);
+    assert.deepEqual(plain(base + 4096, 0xffffffff), []);
+    assert.deepEqual(plain(base + 4096 + 4294967296, 20), [], 'the upper word');
+    if (base > 0) assert.deepEqual(plain(base - 1, 20), []);
+    if (base >= 4294967296) assert.deepEqual(plain(base + 4096 - 4294967296, 20), []);
+  }
+});
+
+test('popPlain leaves buffers that are too short to pop; pushFilled tells the bytes written', () => {
+  const { raw, dev } = queue(8);
+  const head = new Int32Array(8);
+  const addr = new Int32Array(8);
+  const len = new Int32Array(8);
+  for (const [i, n] of [112, 111, 112].entries()) raw.set(i, 4096 + 200 * i, n, DESC_F_WRITE);
+  raw.offer(0, 1, 2);
+  assert.equal(dev.popPlain(8, WRITABLE, 12, 0, head, addr, len, 100), 1);
+  assert.equal(dev.pop(1, WRITABLE), 1);
+  assert.equal(dev.head[0], 1);
+  assert.equal(dev.popPlain(8, WRITABLE, 12, 1, head, addr, len, 100), 1);
+  len.set([60, 70]);
+  dev.pushFilled(head, len, 12, 2);
+  dev.publish();
+  assert.deepEqual(
+    [raw.usedAt(0), raw.usedAt(1)],
+    [
+      { id: 0, len: 72 },
+      { id: 2, len: 82 },
+    ],
+  );
+});
+
+test('the doorbell is asked for once, and again when chains were popped, put back, or it was not wanted', () => {
+  for (const eventIdx of [false, true]) {
+    const { memory, raw, dev } = queue(8);
+    dev.eventIdx = eventIdx;
+    const event = () => memory.dv.getUint16(raw.used + 4 + 64, true);
+    const scribble = (): void => {
+      memory.dv.setUint16(raw.used, 1, true);
+      memory.dv.setUint16(raw.used + 4 + 64, 999, true);
+    };
+    const asked = () => (eventIdx ? event() === dev.lastAvail : memory.dv.getUint16(raw.used, true) === 0);
+    raw.set(0, 4096, 20);
+    scribble();
+    assert.equal(dev.armDoorbell(), false);
+    assert.ok(asked());
+    raw.offer(0, 0);
+    assert.equal(dev.armDoorbell(), true);
+    assert.equal(dev.armDoorbell(), true);
+    dev.disarmDoorbell();
+    assert.equal(dev.pop(2, READABLE), 2);
+    assert.equal(dev.armDoorbell(), false);
+    assert.ok(asked());
+    dev.unpop(1);
+    assert.equal(dev.armDoorbell(), true);
+    assert.ok(asked());
+    // A queue set up anew has asked for nothing yet.
+    scribble();
+    raw.setAvailIdx(0);
+    assert.equal(dev.configure(8, raw.desc, raw.avail, raw.used), '');
+    dev.armDoorbell();
+    assert.ok(asked());
+  }
+});

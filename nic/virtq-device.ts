@@ -31,6 +31,10 @@ export type QueueFault = '' | 'available index ran ahead of the queue' | 'availa
 /** Chains of more descriptors than this are refused, whatever the size of the queue. */
 export const CHAIN_MAX = 1024;
 
+const TOP_BIT = 0x80000000 | 0;
+/** Flags that a plain descriptor shows: its direction, and neither of the other two. */
+const PLAIN_FLAGS = DESC_F_NEXT | DESC_F_INDIRECT | DESC_F_WRITE;
+
 export class VirtqDevice {
   readonly sizeMax: number;
   size = 0;
@@ -51,9 +55,13 @@ export class VirtqDevice {
 
   readonly #u16: Uint16Array;
   readonly #u32: Uint32Array;
+  readonly #i32: Int32Array;
   readonly #dv: DataView;
   readonly #limit: number;
   readonly #base: number;
+  // The two words of #base, the lower one with its top bit turned over: what makes a signed compare an unsigned one.
+  readonly #baseHi: number;
+  readonly #baseLo: number;
   #segs = 0;
   #mask = 0;
   #desc = 0; // index into u32
@@ -64,7 +72,9 @@ export class VirtqDevice {
   #usedRing = 0; // index into u32
   #lastAvail = 0;
   #usedNext = 0;
+  #published = 0;
   #signalled = 0;
+  #armed = -1; // avail_event, or with flags 0, as the driver was shown last; -1: it was told nothing, or wants no doorbell
 
   /** `base` is the address that the driver gives to the region's first byte (a guest's memory seldom starts at 0). */
   constructor(memory: Memory, sizeMax: number, batch = 256, base = 0) {
@@ -74,6 +84,9 @@ export class VirtqDevice {
     this.#base = base;
     this.#u16 = new Uint16Array(buffer, 0, buffer.byteLength >>> 1);
     this.#u32 = new Uint32Array(buffer, 0, buffer.byteLength >>> 2);
+    this.#i32 = new Int32Array(buffer, 0, buffer.byteLength >>> 2);
+    this.#baseHi = (base / 4294967296) | 0;
+    this.#baseLo = base ^ TOP_BIT;
     this.#dv = memory.dv;
     this.head = new Int32Array(batch);
     this.first = new Int32Array(batch);
@@ -102,13 +115,15 @@ export class VirtqDevice {
       return 'a queue area lies outside memory';
     this.size = size;
     this.#mask = size - 1;
-    this.#desc = d / 4;
-    this.#availFlags = a / 2;
-    this.#usedEvent = (a + usedEventAt(size)) / 2;
-    this.#usedFlags = u / 2;
-    this.#availEvent = (u + availEventAt(size)) / 2;
-    this.#usedRing = u / 4 + 1;
-    this.#lastAvail = this.#usedNext = this.#signalled = 0;
+    // (shifts and no divisions: a quotient would be kept as a floating-point number, and every index with it)
+    this.#desc = d >>> 2;
+    this.#availFlags = a >>> 1;
+    this.#usedEvent = (a + usedEventAt(size)) >>> 1;
+    this.#usedFlags = u >>> 1;
+    this.#availEvent = (u + availEventAt(size)) >>> 1;
+    this.#usedRing = (u >>> 2) + 1;
+    this.#lastAvail = this.#usedNext = this.#published = this.#signalled = 0;
+    this.#armed = -1;
     this.ready = true;
     return '';
   }
@@ -120,9 +135,12 @@ export class VirtqDevice {
     this.size = 0;
   }
 
-  /** True when the driver made chains available that were not popped yet. */
+  /**
+   * True when the driver made chains available that were not popped yet. A plain load, for a look costs every turn of the loop:
+   * who pops loads the index once more, in order, and who goes to sleep has it loaded by `armDoorbell`.
+   */
   get available(): boolean {
-    return this.ready && this.broken === '' && Atomics.load(this.#u16, this.#availFlags + 1) !== this.#lastAvail;
+    return this.#u16[this.#availFlags + 1] !== this.#lastAvail && this.ready && this.broken === '';
   }
 
   /** Chains popped and not yet pushed back cannot be counted here: who pops owns them. Index of the next to pop. */
@@ -132,7 +150,7 @@ export class VirtqDevice {
 
   /** Takes up to `max` (at most the batch given to the constructor) chains; returns how many. Overwrites the last pop. */
   pop(max: number, direction: number): number {
-    if (!this.ready || this.broken !== '') return 0;
+    if (!this.available) return 0;
     const pending = (Atomics.load(this.#u16, this.#availFlags + 1) - this.#lastAvail) & 0xffff;
     if (pending === 0) return 0;
     if (pending > this.size) {
@@ -184,10 +202,10 @@ export class VirtqDevice {
   }
 
   /**
-   * Takes at most `max` chains for as long as each is one direct descriptor of the right direction inside the region: the
-   * usual case, without the bookkeeping of `pop`. Entry k of the run goes to row at + k of the caller's columns: head of the
-   * chain, address of its data `lead` bytes into it, and its length less `lead` (which may be negative). Returns how many were
-   * taken; the next chain, if there is one, is for `pop`.
+   * Takes at most `max` chains for as long as each is one direct descriptor of the right direction inside the region, with at
+   * least `least` bytes behind the first `lead`: the usual case, without the bookkeeping of `pop`. Entry k of the run goes to
+   * row at + k of the caller's columns: head of the chain, address of its data `lead` bytes into it, and its length less
+   * `lead` (which may be negative when `least` is). Returns how many were taken; the next chain, if there is one, is for `pop`.
    */
   popPlain(
     max: number,
@@ -197,32 +215,39 @@ export class VirtqDevice {
     head: Int32Array,
     addr: Int32Array,
     len: Int32Array,
+    least = TOP_BIT,
   ): number {
     if (!this.available) return 0;
     const u16 = this.#u16;
-    const u32 = this.#u32;
-    const pending = (Atomics.load(u16, this.#availFlags + 1) - this.#lastAvail) & 0xffff;
-    if (pending > this.size) return 0; // broken: `pop` finds it and says so
-    const n = Math.min(pending, max);
+    const i32 = this.#i32;
+    const last = this.#lastAvail;
     const { size } = this;
+    const pending = (Atomics.load(u16, this.#availFlags + 1) - last) & 0xffff;
+    if (pending > size) return 0; // broken: `pop` finds it and says so
+    const n = Math.min(pending, max);
     const ring = this.#availFlags + 2;
     const mask = this.#mask;
-    const base = this.#base;
+    const baseHi = this.#baseHi;
+    const baseLo = this.#baseLo;
     const limit = this.#limit;
     const table = this.#desc;
-    const last = this.#lastAvail;
     let k = 0;
     for (; k < n; k++) {
       const id = u16[ring + ((last + k) & mask)]!;
       if (id >= size) break;
       const d = table + (id << 2);
-      if ((u32[d + 3]! & (DESC_F_NEXT | DESC_F_INDIRECT | DESC_F_WRITE)) !== direction) break;
-      const from = u32[d + 1]! * 4294967296 + u32[d]! - base;
-      const bytes = u32[d + 2]!;
-      if (from < 0 || from + bytes > limit) break;
+      if ((i32[d + 3]! & PLAIN_FLAGS) !== direction) break;
+      // The region has less than 2^31 bytes: an address inside it is one word behind the base, and a carry at most.
+      const lo = i32[d]! ^ TOP_BIT;
+      if (i32[d + 1] !== (lo < baseLo ? baseHi + 1 : baseHi)) break;
+      const from = (lo - baseLo) | 0;
+      const bytes = i32[d + 2]!;
+      if (from < 0 || bytes < 0 || from > limit - bytes) break;
+      const rest = (bytes - lead) | 0;
+      if (rest < least) break;
       head[at + k] = id;
       addr[at + k] = from + lead;
-      len[at + k] = bytes - lead;
+      len[at + k] = rest;
     }
     this.#lastAvail = (last + k) & 0xffff;
     return k;
@@ -284,20 +309,35 @@ export class VirtqDevice {
 
   /** Hands back chains head[0, n), nothing written into them. */
   pushRun(head: Int32Array, n: number): void {
-    const u32 = this.#u32;
+    const i32 = this.#i32;
     const mask = this.#mask;
     const ring = this.#usedRing;
     let next = this.#usedNext;
     for (let k = 0; k < n; k++) {
       const at = ring + ((next++ & mask) << 1);
-      u32[at] = head[k]!;
-      u32[at + 1] = 0;
+      i32[at] = head[k]!;
+      i32[at + 1] = 0;
+    }
+    this.#usedNext = next & 0xffff;
+  }
+  /** Hands back chains head[0, n): `lead` and len[k] bytes were written into chain k. */
+  pushFilled(head: Int32Array, len: Int32Array, lead: number, n: number): void {
+    const i32 = this.#i32;
+    const mask = this.#mask;
+    const ring = this.#usedRing;
+    let next = this.#usedNext;
+    for (let k = 0; k < n; k++) {
+      const at = ring + ((next++ & mask) << 1);
+      i32[at] = head[k]!;
+      i32[at + 1] = lead + len[k]!;
     }
     this.#usedNext = next & 0xffff;
   }
 
   /** Makes everything pushed visible, with one store of the used index. */
   publish(): void {
+    if (this.#published === this.#usedNext) return;
+    this.#published = this.#usedNext;
     Atomics.store(this.#u16, this.#usedFlags + 1, this.#usedNext);
   }
 
@@ -311,16 +351,26 @@ export class VirtqDevice {
     return (Atomics.load(this.#u16, this.#availFlags) & AVAIL_F_NO_INTERRUPT) === 0;
   }
 
-  /** Asks for a doorbell with the next chain (§2.7.10). Returns true when one came in the meantime. */
+  /**
+   * Asks for a doorbell with the next chain (§2.7.10). Returns true when one came in the meantime. Once the driver has been
+   * asked, and nothing was popped since, there is nothing to store, and no order to keep: a chain that comes rings.
+   */
   armDoorbell(): boolean {
     if (!this.ready) return false;
-    if (this.eventIdx) Atomics.store(this.#u16, this.#availEvent, this.#lastAvail);
-    else Atomics.store(this.#u16, this.#usedFlags, 0);
+    const wanted = this.eventIdx ? this.#lastAvail : 0;
+    if (this.#armed !== wanted) {
+      this.#armed = wanted;
+      if (this.eventIdx) Atomics.store(this.#u16, this.#availEvent, wanted);
+      else Atomics.store(this.#u16, this.#usedFlags, 0);
+      return this.broken === '' && Atomics.load(this.#u16, this.#availFlags + 1) !== this.#lastAvail;
+    }
     return this.available;
   }
 
   /** Wants no doorbells for now. A hint only; with EVENT_IDX an avail_event left behind does it. */
   disarmDoorbell(): void {
-    if (this.ready && !this.eventIdx) Atomics.store(this.#u16, this.#usedFlags, USED_F_NO_NOTIFY);
+    if (!this.ready || this.eventIdx) return;
+    this.#armed = -1;
+    Atomics.store(this.#u16, this.#usedFlags, USED_F_NO_NOTIFY);
   }
 }

@@ -50,6 +50,7 @@ export class WirePort implements Port {
   readonly #longest: number;
   #peer: WirePort = this;
   #memory: Memory | undefined;
+  #halves: Uint16Array = new Uint16Array(0); // the region by 16 bits
   #plugged = true;
   #carrier = false;
   #news = false; // carrier changed since the last wake
@@ -88,6 +89,7 @@ export class WirePort implements Port {
   open(memory: Memory): void {
     if (this.#memory !== undefined) throw new Error(`${this.name} is open already`);
     this.#memory = memory;
+    this.#halves = new Uint16Array(memory.buffer, 0, memory.buffer.byteLength >>> 1);
     this.#update();
     this.#peer.#update();
   }
@@ -147,7 +149,14 @@ export class WirePort implements Port {
     let packets = 0;
     let bytes = 0;
     let i = 0;
-    for (; i < count; i++) {
+    while (i < count) {
+      if (carrier) {
+        const run = queue.placeRun(batch, i, count, this.#longest, size);
+        packets += run;
+        bytes += queue.runBytes;
+        i += run;
+        if (i === count) break;
+      }
       if (!carrier) {
         c.tx_no_carrier++;
         queue.skip(i);
@@ -155,16 +164,17 @@ export class WirePort implements Port {
         c.tx_oversize++;
         queue.skip(i);
       } else if (queue.place(batch, i)) {
-        packets += batch.segsz[i]! === 0 ? 1 : segments(batch, i);
+        packets += segments(batch, i);
         bytes += batch.len[i]!;
       } else {
         c.tx_full++;
         this.#refused = true;
         break;
       }
+      i++;
     }
     if (packets > 0) {
-      queue.copyIn(memory.u8, batch, i);
+      queue.copyIn(memory.u8, this.#halves, batch, i);
       c.tx_packets += packets;
       c.tx_bytes += bytes;
     }
@@ -189,35 +199,32 @@ export class WirePort implements Port {
     const queue = this.#queue;
     const c = this.counters;
     this.#news = false;
+    if (queue.count === 0 && !this.#peer.#refused) return 0;
     const room = Math.min(posted, batch.capacity);
     queue.begin(batch);
-    let packets = 0;
     let bytes = 0;
+    let trains = 0;
     let n = 0;
     while (n < room && queue.count > 0) {
-      if (queue.peek() > batch.cap[n]!) {
-        queue.drop();
-        c.rx_truncated++;
-        continue;
-      }
-      queue.take(batch, n);
-      batch.flags[n] = 0;
-      packets += batch.segsz[n]! === 0 ? 1 : segments(batch, n);
-      bytes += batch.len[n]!;
-      n++;
+      n += queue.takeRun(batch, n, room);
+      bytes += queue.runBytes;
+      trains += queue.runTrains;
+      if (n === room || queue.count === 0) break;
+      queue.drop();
+      c.rx_truncated++;
     }
     if (n > 0) {
-      queue.copyOut(memory.u8, batch, n);
-      c.rx_packets += packets;
+      queue.copyOut(memory.u8, this.#halves, batch, n);
+      c.rx_packets += trains === 0 ? n : packetsOf(batch, n);
       c.rx_bytes += bytes;
     }
     batch.count = n;
-    if (this.#peer.#writable) this.#peer.#ready.signal();
+    if (this.#peer.#refused && this.#peer.#writable()) this.#peer.#ready.signal();
     return n;
   }
 
   /** Transmit refused, and there is room now for the longest entry. */
-  get #writable(): boolean {
+  #writable(): boolean {
     return this.#refused && this.#peer.#queue.fits(this.capabilities.train || this.#longest);
   }
 
@@ -227,7 +234,7 @@ export class WirePort implements Port {
 
   arm(wake: () => void): void {
     if (this.#memory === undefined) return;
-    const ready = this.#queue.count > 0 || this.#news || this.#writable;
+    const ready = this.#queue.count > 0 || this.#news || this.#writable();
     if (ready) {
       // Told once: a caller that has nothing more to send must not be woken again and again.
       this.#refused = false;
@@ -243,11 +250,18 @@ export class WirePort implements Port {
   close(): void {
     if (this.#memory === undefined) return;
     this.#memory = undefined;
+    this.#halves = new Uint16Array(0);
     this.#ready.close();
     this.#queue.clear();
     this.#update();
     this.#peer.#update();
   }
+}
+
+function packetsOf(batch: Batch, n: number): number {
+  let packets = 0;
+  for (let i = 0; i < n; i++) packets += segments(batch, i);
+  return packets;
 }
 
 /** A cable and its two ends. */
