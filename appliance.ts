@@ -28,6 +28,7 @@ import { CapturePort } from './nic/ports/capture.js';
 import { FaultPort } from './nic/ports/faults.js';
 import { createPort, Wires } from './nic/ports/open.js';
 import { Memory, type Port } from './nic/ports/port.js';
+import type { PortQueue } from './nic/ports/share.js';
 import { CARD_SETTINGS, type CardSetting, REGISTERS } from './nic/registers.js';
 import { type Clock, type Nanos, type Random, SeededRandom } from './stack/kern/clock.js';
 import { EBUSY, EIO, errnoName } from './stack/kern/errno.js';
@@ -61,8 +62,8 @@ export interface ApplianceOptions {
   readonly random?: Random;
   /** One of several appliances that are one host, each with a receive queue of its cards (workers.ts): which one. */
   readonly steering?: Steering;
-  /** Bound sockets for udp cards, in the order of the cards, which stay their opener's. */
-  readonly sockets?: readonly (number | undefined)[];
+  /** The queues that this one's ports use in place of opening their media, in the order of the cards. */
+  readonly queues?: readonly (PortQueue | undefined)[];
 }
 
 /** The processor's instruction where the C module is there, else tables. */
@@ -116,10 +117,11 @@ function makePort(
   mac?: Uint8Array,
 ): Port {
   // Flipped bits must meet the card's own checksum, not be covered by one that the port computes below them.
-  const udp = { fd: options.sockets?.[index], ...((card.faults?.corrupt ?? 0) > 0 ? { sctpCrc: false } : {}) };
+  const udp = (card.faults?.corrupt ?? 0) > 0 ? { sctpCrc: false } : {};
   // A port on a real interface lets in what is the card's and leaves the rest to the host.
   const own = { mac, addresses: card.addresses };
-  let port = createPort(card.port, { mtu: card.mtu, wires, wire: options.wire, udp, packet: own, xdp: own });
+  const queue = options.queues?.[index];
+  let port = createPort(card.port, { mtu: card.mtu, wires, wire: options.wire, udp, packet: own, xdp: own, queue });
   if (card.faults !== undefined) {
     const { seed = 1, delay = 0, jitter = 0, reorderDelay = 1000, ...rest } = card.faults;
     port = new FaultPort(port, new SeededRandom(seed), {

@@ -162,7 +162,7 @@ test('a worker dies: its associations are gone, the others go on, and it is repl
 
 test('what cannot be is refused with a sentence, and leaves nothing behind', LIMIT, async () => {
   const config = (port: string) => ({ cards: [{ port }], kexts: ['SCTP'] });
-  await assert.rejects(WorkerAppliances.create(config('wire:a'), { workers: 2 }), /share udp cards only/);
+  await assert.rejects(WorkerAppliances.create(config('wire:a'), { workers: 2 }), /cannot share wire:a/);
   await assert.rejects(WorkerAppliances.create(config('udp:127.0.0.1:0'), { workers: 17 }), /give 1 to 16/);
   const refuse = WorkerAppliances.create(config('udp:127.0.0.1:0'), { workers: 2, program, data: { refuse: true } });
   await assert.rejects(refuse, (e: Error) => e instanceof ApplianceError && e.message === 'not today');

@@ -7,24 +7,36 @@
  * ours (an INIT for an association that is there, a reflected tag) or was steered as a train of several associations is passed
  * on through shared memory (workers/shared.ts, stack/sctp/steer.ts): affinity does not depend on the medium's steering.
  *
- * The sockets of udp cards are opened here and outlive the workers: a worker that dies leaves its queue to its successor, and
- * the queues of the others stay what they are. The associations of the dead one are gone; their peers learn it by ABORT from
- * the successor (RFC 9260 §8.4).
+ *   udp:ADDRESS:PORT       N sockets of one port (SO_REUSEPORT)
+ *   packet:IF              N packet sockets, each with rings of its own, in a fanout group (PACKET_FANOUT)
+ *   tap:IF, tun:IF         N queues of the interface (IFF_MULTI_QUEUE)
+ *
+ * On all but the first the workers are one station: one hardware address, the same IP addresses. What asks (ARP, solicitations,
+ * echo) comes to one of them, which answers; what answers is told to all (nic/ports/share.ts). Fragments are put together in the
+ * first worker and handed on as SCTP packets. Datagrams that are no tunnel's are spread by source and ports, so that a program
+ * which wants them binds its port in every worker; those to a port that a worker has drawn for itself come to it.
+ *
+ * The queues are opened here and outlive the workers: a worker that dies leaves its queue to its successor, and the queues of
+ * the others stay what they are. The associations of the dead one are gone; their peers learn it by ABORT from the successor
+ * (RFC 9260 §8.4).
  *
  * A program listens in every worker: a peer's INIT comes to any of them.
  */
 
+import { randomBytes } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { ApplianceError } from './appliance.js';
 import type { ApplianceConfig, CardConfig } from './appliance-config.js';
 import { native } from './nic/native.js';
 import { parseAddress } from './nic/ports/address.js';
+import { openPacketGroup } from './nic/ports/packet.js';
 import { PortError } from './nic/ports/port.js';
-import { steeringProgram } from './nic/ports/steer.js';
+import { packetSteeringProgram, steeringProgram } from './nic/ports/steer.js';
+import { openTunTapGroup } from './nic/ports/tuntap.js';
 import { openUdpGroup } from './nic/ports/udp.js';
 import { QUEUES_MAX } from './stack/kern/steering.js';
-import type { FromWorker, ToWorker, WorkerCard, WorkerStart } from './workers/protocol.js';
+import type { FromWorker, ToWorker, WorkerCard, WorkerQueue, WorkerStart } from './workers/protocol.js';
 import { pathsHeld, sharedMemory, wipe } from './workers/shared.js';
 
 export type { WorkerCard, WorkerContext } from './workers/protocol.js';
@@ -70,6 +82,16 @@ interface Slot {
 }
 
 const UDP = /^udp:(?:\[([^\]]+)\]|([^:]+)):(\d+)$/;
+const INTERFACE = /^(packet|tap|tun):(.*)$/;
+/** What the other ports cannot be. */
+const REFUSED: Readonly<Record<string, string>> = {
+  xdp: 'an XDP program can send a frame only to sockets of the receive queue that it came to, and which one that is the interface says',
+  raw: 'the system gives every raw socket all packets',
+  wire: 'a cable has one end on each side',
+};
+/** SCTP's own UDP port (RFC 6951 §5.1), unless the configuration names another one. */
+const TUNNEL = 9899;
+const TUNNEL_SYSCTL = 'net.inet.sctp.udp_tunneling_port';
 /** A worker that has not closed so long after its grace is ended. */
 const CLOSE_MS = 2000;
 const RESTARTS = 16;
@@ -84,14 +106,27 @@ function ofQueue(card: CardConfig, queue: number): CardConfig {
   };
 }
 
+/** A hardware address that is locally administered: the workers' together. */
+function drawMac(): string {
+  const mac = randomBytes(6);
+  mac[0] = (mac[0]! & 0xfc) | 2;
+  return [...mac].map(b => b.toString(16).padStart(2, '0')).join(':');
+}
+
+function closeAll(fds: readonly number[]): void {
+  for (const fd of fds) native?.close(fd);
+}
+
 export class WorkerAppliances {
   readonly name: string;
   readonly queues: number;
   readonly #options: WorkersOptions;
   readonly #config: ApplianceConfig;
   readonly #shared: SharedArrayBuffer;
+  /** UDP port of SCTP in UDP. */
+  readonly #tunnel: number;
   /** By card, then by queue. */
-  readonly #sockets: (readonly number[])[] = [];
+  readonly #opened: { readonly queues: readonly WorkerQueue[]; close(): void }[] = [];
   readonly #slots: Slot[] = [];
   #cards: readonly WorkerCard[] = [];
   #restarts: number;
@@ -122,38 +157,62 @@ export class WorkerAppliances {
     this.#options = options;
     this.#restarts = options.restarts ?? RESTARTS;
     this.#shared = sharedMemory(queues);
+    this.#tunnel = config.sysctl?.[TUNNEL_SYSCTL] || TUNNEL;
     for (let i = 0; i < queues; i++)
       this.#slots.push({ worker: undefined, ready: false, processor: undefined, waiting: new Map() });
     try {
       this.#config = { ...config, cards: config.cards.map(c => this.#openCard(c)) };
     } catch (e) {
-      this.#closeSockets();
+      this.#closeQueues();
       throw e;
     }
   }
 
-  /** Opens a card's sockets, one for each queue; gives the card with the port number that it got. */
+  /** Opens a card's queues, one for each worker; gives the card as all workers have it. */
   #openCard(card: CardConfig): CardConfig {
-    const m = UDP.exec(card.port);
-    const address = m?.[1] ?? m?.[2] ?? '';
-    const parsed = parseAddress(address);
-    if (m === null || parsed === undefined)
+    const kind = card.port.split(':')[0]!;
+    const why = Object.hasOwn(REFUSED, kind) ? ` (${REFUSED[kind]})` : '';
+    const [udp, own] = [UDP.exec(card.port), INTERFACE.exec(card.port)];
+    if (udp === null && own === null)
       throw new ApplianceError(
         'EINVAL',
-        `several workers share udp cards only, for the system steers their packets: give udp:ADDRESS:PORT in place of ${card.port}, or one worker`,
+        `several workers cannot share ${card.port}${why}: give a packet, tap, tun or udp card in its place, or one worker`,
       );
     if (native === undefined)
       throw new PortError('ENATIVE', 'several workers need the C module: run "npm run build", or give one worker');
-    const group = openUdpGroup(
-      { address, port: Number(m[3]), mtu: card.mtu },
-      this.queues,
-      steeringProgram(parsed.family, this.queues),
-    );
-    this.#sockets.push(group.fds);
-    return { ...card, port: `udp:${m[1] === undefined ? address : `[${address}]`}:${group.port}` };
+    if (udp !== null) return this.#openUdp(card, udp[1] ?? udp[2]!, Number(udp[3]));
+    if (own![1] === 'packet') this.#openPacket(own![2]!);
+    else this.#openTunTap(own![1] === 'tap', own![2]!, card.mtu);
+    return own![1] === 'tun' || card.mac !== undefined ? card : { ...card, mac: drawMac() };
   }
-  #closeSockets(): void {
-    for (const fds of this.#sockets.splice(0)) for (const fd of fds) native?.close(fd);
+
+  #openUdp(card: CardConfig, address: string, wanted: number): CardConfig {
+    const family = parseAddress(address)?.family;
+    if (family === undefined)
+      throw new ApplianceError('EINVAL', `"${address}" is no IP address; give udp:ADDRESS:PORT`);
+    const program = steeringProgram(family, this.queues);
+    const { fds, port } = openUdpGroup({ address, port: wanted, mtu: card.mtu }, this.queues, program);
+    this.#opened.push({ queues: fds.map(fd => ({ fd, shared: false })), close: () => closeAll(fds) });
+    return { ...card, port: `udp:${family === 6 ? `[${address}]` : address}:${port}` };
+  }
+
+  #openPacket(name: string): void {
+    const program = packetSteeringProgram('ip', this.queues, this.#tunnel);
+    const queues = openPacketGroup({ interface: name }, this.queues, program);
+    this.#opened.push({
+      queues: queues.map(q => ({ ...q, shared: true })),
+      close: () => closeAll(queues.flatMap(q => (q.bell < 0 ? [q.fd] : [q.bell, q.fd]))),
+    });
+  }
+
+  #openTunTap(tap: boolean, name: string, mtu: number | undefined): void {
+    const program = packetSteeringProgram(tap ? 'ethernet' : 'ip', this.queues, this.#tunnel);
+    const group = openTunTapGroup(tap, { interface: name, mtu, queues: this.queues }, program);
+    this.#opened.push({ queues: group.queues.map(fd => ({ fd, shared: true })), close: () => group.close() });
+  }
+
+  #closeQueues(): void {
+    for (const o of this.#opened.splice(0)) o.close();
   }
 
   /** The cards as every worker has them. */
@@ -174,7 +233,7 @@ export class WorkerAppliances {
       queue,
       queues: this.queues,
       shared: this.#shared,
-      sockets: this.#sockets.map(fds => fds[queue]!),
+      cards: this.#opened.map(o => o.queues[queue]!),
       processor: processors === undefined ? own : processors[queue],
       program: program?.href,
       data,
@@ -272,7 +331,7 @@ export class WorkerAppliances {
         clearTimeout(timer);
       }),
     );
-    this.#closeSockets();
+    this.#closeQueues();
   }
 }
 

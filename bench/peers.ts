@@ -23,7 +23,7 @@ export interface Transfer {
 }
 
 /** Seconds before the measurement in which JavaScript is compiled and windows open. */
-export const WARMUP = 0.5;
+export const WARMUP = 2;
 /** Beyond what a run should take: after it the processes are killed. */
 const PATIENCE = 20;
 

@@ -1,10 +1,10 @@
 /**
  * One run of `queues`, a process of its own: the same work by one worker on one processor, or by several, each on its own.
  *
- *   node dist/bench/queues-run.js frames|bulk|set-up SECONDS SERVERS CLIENTS
+ *   node dist/bench/queues-run.js frames|bulk|set-up MEDIUM SECONDS SERVERS CLIENTS
  *
- * SERVERS and CLIENTS are lists of processors, "0,1": so many workers of each side, and where each is (frames: CLIENTS is left
- * out). Prints {"rate","shares","steered"}: frames a second, bits of user data a second, or associations set up a second; what
+ * MEDIUM is udp, on loopback, or packet, between the interfaces nkea and nkeb (frames have none: -). SERVERS and CLIENTS are lists
+ * of processors, "0,1": so many workers of each side, and where each is (frames: CLIENTS is left out). Prints {"rate","shares","steered"}: frames a second, bits of user data a second, or associations set up a second; what
  * each worker had of it; and packets that came to a worker by the system's steering that were not for it.
  */
 
@@ -51,26 +51,40 @@ async function frames(seconds: number, processors: readonly number[]): Promise<Q
   return rates(await Promise.all(each));
 }
 
+/** The card of each side, the server's first, and the server's address. */
+const MEDIA = {
+  udp: { cards: [{ port: 'udp:127.0.0.1:0' }, { port: 'udp:127.0.0.2:0' }], address: '127.0.0.1' },
+  packet: {
+    cards: [
+      { port: 'packet:nkea', addresses: ['10.77.0.1/24'] },
+      { port: 'packet:nkeb', addresses: ['10.77.0.2/24'] },
+    ],
+    address: '10.77.0.1',
+  },
+} as const;
+
 async function associations(
   work: 'bulk' | 'set-up',
+  medium: keyof typeof MEDIA,
   seconds: number,
   servers: readonly number[],
   clients: readonly number[],
 ): Promise<QueuesRun> {
   const program = new URL('./queues-worker.js', import.meta.url);
-  const start = (address: string, processors: readonly number[], data: QueuesRole) =>
+  const { cards, address } = MEDIA[medium];
+  const start = (side: 0 | 1, processors: readonly number[], data: QueuesRole) =>
     WorkerAppliances.create(
-      { name: data.role, cards: [{ port: `udp:${address}:0` }], kexts: ['SCTP'] },
+      { name: data.role, cards: [cards[side]], kexts: ['SCTP'] },
       { workers: processors.length, processors, program, data },
     );
   const bulk = work === 'bulk';
-  const server = await start('127.0.0.1', servers, { role: bulk ? 'sink' : 'server' });
+  const server = await start(0, servers, { role: bulk ? 'sink' : 'server' });
   let client: WorkerAppliances | undefined;
   try {
-    client = await start('127.0.0.2', clients, {
+    client = await start(1, clients, {
       role: bulk ? 'source' : 'caller',
-      address: '127.0.0.1',
-      udp: Number(server.cards[0]!.port.split(':').at(-1)),
+      address,
+      udp: medium === 'udp' ? Number(server.cards[0]!.port.split(':').at(-1)) : 0,
       associations: Math.ceil((bulk ? ASSOCIATIONS : WINDOW) / clients.length),
       message: MESSAGE,
     });
@@ -96,10 +110,16 @@ if (!isMainThread) {
   const r = framesRun(FRAME, seconds);
   parentPort!.postMessage(r.frames / r.seconds);
 } else if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const [work, seconds, servers, clients] = process.argv.slice(2);
+  const [work, medium, seconds, servers, clients] = process.argv.slice(2);
   const run =
     work === 'frames'
       ? await frames(Number(seconds), list(servers))
-      : await associations(work as 'bulk' | 'set-up', Number(seconds), list(servers), list(clients));
+      : await associations(
+          work as 'bulk' | 'set-up',
+          medium as keyof typeof MEDIA,
+          Number(seconds),
+          list(servers),
+          list(clients),
+        );
   process.stdout.write(`${JSON.stringify(run)}\n`);
 }

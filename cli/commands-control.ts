@@ -57,6 +57,7 @@ function showInterface(i: InterfaceRow): string {
   if (i.mac !== '') lines.push(`        ether ${i.mac}`);
   for (const a of i.addresses) lines.push(`        ${a.includes(':') ? 'inet6' : 'inet'} ${a}`);
   if (i.port !== undefined) lines.push(`        port ${i.port}, power ${i.power}`);
+  if (i.medium) lines.push(`        medium: ${i.medium}`);
   lines.push(`        status: ${i.link ? 'active' : `no link (${i.linkReason})`}`);
   return `${lines.map(printable).join('\n')}\n`;
 }

@@ -185,7 +185,7 @@ function registerUp(program: Command): void {
   const config = applianceFlags(up, { name: 'nke', kexts: [] });
   up.option(
     '--workers <n>',
-    'so many appliances that are one host, each with a queue of the udp cards and a processor of its own',
+    'so many appliances that are one host, each with a queue of every card and a processor of its own',
     integer(1, QUEUES_MAX),
     1,
   );

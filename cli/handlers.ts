@@ -35,6 +35,8 @@ export interface InterfaceRow {
   readonly linkReason: string;
   /** Cards only. */
   readonly port?: string;
+  /** What the port got, for ports that have a choice. */
+  readonly medium?: string;
   readonly power?: string;
   readonly counters: Readonly<Record<string, number>>;
 }
@@ -167,6 +169,7 @@ export function interfaceRow(appliance: Appliance, ifp: Ifnet): InterfaceRow {
             ? 'the interface is down'
             : card.firmware.linkReason,
     ...(card === undefined ? {} : { port: card.spec, power: appliance.powerState(card.name) }),
+    ...(card?.port.describe === undefined ? {} : { medium: card.port.describe() }),
     counters: { ...ifp.counters },
   };
 }

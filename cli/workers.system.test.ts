@@ -60,7 +60,7 @@ test('two workers behind one control socket', {
   skip: native === undefined ? 'needs the C module' : false,
 }, async () => {
   const refused = await start('up', '--port', 'wire:a', '--workers', '2', '--no-control').ended;
-  assert.deepEqual([refused.status, /share udp cards only/.test(refused.err)], [2, true]);
+  assert.deepEqual([refused.status, /several workers cannot share/.test(refused.err)], [2, true]);
 
   const up = start('up', '--name', 'w', '--port', 'udp:127.0.0.1:0', '--kext', 'SCTP', '--workers', '2', '--json');
   const ready = JSON.parse(await up.printed(/\{.*\}\n/)) as { workers: number; cards: { port: string }[] };

@@ -103,6 +103,8 @@ export interface Native {
   tunQueue(name: string, flags: number, netns: string | undefined): number;
   /** What the kernel side may leave to us, TUN_F_*. 0 or -errno. */
   tunOffload(fd: number, bits: number): number;
+  /** A loaded socket filter picks the queue of what the kernel side sends (Linux 4.16); -1 takes it back. 0 or -errno. */
+  tunSteer(fd: number, program: number): number;
   /** what: 0 flags, 1 MTU. */
   ifGet(ctl: number, name: string, what: 0 | 1): number;
   /** what: 0 up (value 0 or 1), 1 MTU. */
@@ -150,6 +152,8 @@ export interface Native {
   packetGet(fd: number, option: number, value: Uint8Array): number;
   /** Attaches a classic BPF program of 8-byte instructions in place of any other. 0 or -errno. */
   packetFilter(fd: number, program: Uint8Array): number;
+  /** A classic BPF program picks the socket of a fanout group (PACKET_FANOUT_CBPF) by its place. 0 or -errno. */
+  packetSteer(fd: number, program: Uint8Array): number;
   /** The socket's send or receive buffer. 0 or -errno. */
   packetBuffer(fd: number, send: boolean, bytes: number): number;
   /** Throws away what a socket without a ring has queued, at most 16 packets. */
@@ -177,8 +181,11 @@ export interface Native {
 
   /** An AF_XDP socket. Returns the fd or -errno. */
   xdpOpen(netns?: string): number;
-  /** Makes the whole pages of `region`, which begins at a page, the socket's packet memory. 0 or -errno. */
-  xdpUmem(fd: number, region: Uint8Array, chunkBytes: number, flags: number): number;
+  /**
+   * Makes the whole pages of `region`, which begins at a page, the socket's packet memory; the kernel leaves `headroom` bytes of
+   * a chunk free beside its own. 0 or -errno.
+   */
+  xdpUmem(fd: number, region: Uint8Array, chunkBytes: number, headroom: number, flags: number): number;
   /**
    * Maps ring 0 receive, 1 transmit, 2 fill or 3 completion; out = byte offsets of producer, consumer, flags, first entry. Or
    * -errno.
@@ -222,8 +229,8 @@ export interface Native {
     count: number,
     bad: Int32Array,
   ): number;
-  /** 1 when the processor's CRC instruction is used; `false` forces the tables. */
-  crc32cHardware(use?: boolean): number;
+  /** How CRC32c is done: 0 tables, 1 the processor's instruction, 2 folding. `most` has the best way up to it chosen. */
+  crc32cLevel(most?: number): number;
 }
 
 /** Compiled, this file is dist/nic/native.js; the module stays in the source tree, where node-gyp built it. */

@@ -1,6 +1,7 @@
 /** What the main thread and its worker threads say to each other, by postMessage. Packets go through shared memory instead. */
 
 import type { ApplianceConfig } from '../appliance-config.js';
+import type { PortQueue } from '../nic/ports/share.js';
 
 /** workerData of a worker thread. */
 export interface WorkerStart {
@@ -8,13 +9,19 @@ export interface WorkerStart {
   readonly queue: number;
   readonly queues: number;
   readonly shared: SharedArrayBuffer;
-  /** Bound sockets by card. */
-  readonly sockets: readonly number[];
+  /** This worker's queue of each card. */
+  readonly cards: readonly WorkerQueue[];
   /** Keep to the n-th processor, or to none. */
   readonly processor: number | undefined;
   /** URL of the module with the program, and what it is given. */
   readonly program: string | undefined;
   readonly data: unknown;
+}
+
+/** PortQueue as it is sent to a thread. */
+export interface WorkerQueue extends Omit<PortQueue, 'exchange'> {
+  /** The medium carries more than SCTP: what all workers want to see is told to them. */
+  readonly shared: boolean;
 }
 
 export type ToWorker =

@@ -76,3 +76,25 @@ test('nothing is passed to a worker that has ended, and nothing of it is left fo
   next.close();
   assert.equal(a.pass(1, new Uint8Array(4), 0, 4, words), false);
 });
+
+test('a frame is told to all others that run, to the same card’s port; it is no SCTP packet', () => {
+  const shared = sharedMemory(3);
+  const bells: number[] = [];
+  const [a, b] = [0, 1, 2].map(q => new SharedSteering(shared, q, 3, to => bells.push(to)));
+  wipe(shared, 3, 2);
+  const heard: string[] = [];
+  const [, second] = [b!.exchange(0), b!.exchange(1)];
+  second!.hear = (u8, off, len) => heard.push(new TextDecoder().decode(u8.slice(off, off + len)));
+  b!.receive = () => assert.fail('it is none');
+  const bytes = new TextEncoder().encode('...who has it');
+  a!.exchange(1).tell(bytes, 3, 10);
+  assert.deepEqual(bells, [1], 'not to itself, and not to one that has ended');
+  assert.equal(b!.take(), 1);
+  assert.deepEqual(heard, ['who has it']);
+  assert.deepEqual([a!.counters.told, a!.counters.passed], [1, 0]);
+  a!.exchange(0).tell(bytes, 0, 5);
+  assert.equal(b!.take(), 1, 'a card that is not open yet hears nothing');
+  assert.deepEqual(heard.length, 1);
+  for (let i = 0; i < 10_000; i++) a!.exchange(1).tell(bytes, 0, 10);
+  assert.ok(a!.counters.full > 0, 'the way is bounded');
+});

@@ -7,9 +7,11 @@
  *   ways       N x N rings    packets from one worker to another, one writer and one reader each
  *
  * A record of a ring: length of the packet, STEER_WORDS words about it, its bytes, padded to 4. Who writes into an empty ring
- * rings the reader's bell; the reader takes all that is there.
+ * rings the reader's bell; the reader takes all that is there. The first word of an SCTP packet is its address family; 0 is a
+ * frame that one card's port tells to those of the other workers (nic/ports/share.ts), and the card's number follows.
  */
 
+import type { FrameExchange } from '../nic/ports/share.js';
 import { QUEUES_MAX, STEER_WORDS, type Steering } from '../stack/kern/steering.js';
 
 /** log2 of the slots of a table: 256 Ki, so that 100,000 paths of a worker fill a third. */
@@ -58,12 +60,15 @@ export function pathsHeld(shared: SharedArrayBuffer, queue: number): number {
 export class SharedSteering implements Steering {
   readonly queue: number;
   readonly queues: number;
-  readonly counters = { passed: 0, full: 0, taken: 0, bells: 0 };
+  readonly counters = { passed: 0, told: 0, full: 0, taken: 0, bells: 0 };
   receive: Steering['receive'];
   readonly #words: Int32Array;
   readonly #bytes: Uint8Array;
   readonly #ring: (queue: number) => void;
   readonly #info = new Int32Array(STEER_WORDS);
+  readonly #telling = new Int32Array(STEER_WORDS);
+  /** By card. */
+  readonly #exchanges: FrameExchange[] = [];
 
   /** `bell`: makes worker `queue` call `take` soon. From now on this worker counts as running. */
   constructor(shared: SharedArrayBuffer, queue: number, queues: number, bell: (queue: number) => void) {
@@ -124,13 +129,27 @@ export class SharedSteering implements Steering {
     const bytes = this.#bytes;
     for (let i = 0, b = (to + RECORD) * 4; i < len; i++) bytes[b + i] = u8[off + i]!;
     Atomics.store(w, way + HEAD, (head + skip + need) | 0);
-    this.counters.passed++;
+    if (info[0] !== 0) this.counters.passed++;
     // The reader was through with everything before: it may be asleep.
     if (Atomics.load(w, way + TAIL) === head) {
       this.counters.bells++;
       this.#ring(queue);
     }
     return true;
+  }
+
+  /** The way from a card of this worker to the same card of the others. */
+  exchange(card: number): FrameExchange {
+    const made: FrameExchange = { tell: (u8, off, len) => this.#tell(card, u8, off, len), hear: undefined };
+    this.#exchanges[card] = made;
+    return made;
+  }
+  #tell(card: number, u8: Uint8Array, off: number, len: number): void {
+    this.#telling[1] = card;
+    for (let q = 0; q < this.queues; q++) {
+      if (q === this.queue || !this.#runs(q)) continue;
+      if (this.pass(q, u8, off, len, this.#telling)) this.counters.told++;
+    }
   }
 
   /** Takes what the others have passed here. Returns how many packets. */
@@ -158,7 +177,8 @@ export class SharedSteering implements Steering {
       const record = data + at;
       const len = w[record]!;
       for (let i = 0; i < STEER_WORDS; i++) this.#info[i] = w[record + 1 + i]!;
-      this.receive?.(this.#bytes, (record + RECORD) * 4, len, this.#info);
+      if (this.#info[0] !== 0) this.receive?.(this.#bytes, (record + RECORD) * 4, len, this.#info);
+      else this.#exchanges[this.#info[1]!]?.hear?.(this.#bytes, (record + RECORD) * 4, len);
       Atomics.store(w, way + TAIL, (tail + used + RECORD + ((len + 3) >>> 2)) | 0);
       n++;
     }

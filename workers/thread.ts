@@ -40,7 +40,10 @@ async function request(appliance: Appliance, id: number, name: string, args: unk
 
 async function run(): Promise<void> {
   const n = start.processor === undefined ? undefined : native?.threadPin(start.processor);
-  const appliance = Appliance.create(start.config, { steering, sockets: start.sockets });
+  const queues = start.cards.map(({ shared, ...queue }, card) =>
+    shared ? { ...queue, exchange: steering.exchange(card) } : queue,
+  );
+  const appliance = Appliance.create(start.config, { steering, queues });
   appliance.stack.counters.add('steering', steering.counters);
   port.on('message', (m: ToWorker) => {
     if (m.kind === 'take') steering.take();

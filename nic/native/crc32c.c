@@ -2,9 +2,10 @@
  * CRC32c of SCTP packets (RFC 9260 §6.8 and Appendix A; Castagnoli polynomial, reflected 0x82f63b78).
  *
  * The checksum field (offset 8, 4 bytes) counts as zero and holds the reflected CRC's bytes lowest first, which is what
- * Appendix A's byte swap comes to. Three ways, chosen once at load: SSE4.2's crc32 instruction, ARMv8's when compiled for
- * it, tables (slicing by eight). The instruction has a latency of three cycles and a throughput of one, so three packets
- * are worked at the same time: in a train they are all the same length.
+ * Appendix A's byte swap comes to. The best of three ways is chosen at load: folding by carry-less multiplication where the
+ * processor has it for 512 bits (crc32c-fold.c), else the crc32 instruction of SSE4.2 or ARMv8, else tables (slicing by
+ * eight). The instruction has a latency of three cycles and a throughput of one, so three packets are worked at the same
+ * time: in a train they are all the same length.
  */
 #include "nke.h"
 
@@ -82,6 +83,22 @@ HARD static void hard_run3(uint32_t crc[3], const uint8_t *const p[3], size_t n)
 }
 #endif
 
+/* Folding: each packet by itself, its rest by the instruction. */
+#ifdef HARD
+HARD static uint32_t fold_run(uint32_t crc, const uint8_t *p, size_t n) {
+  size_t done = n < 256 ? 0 : nke_crc_fold(&crc, p, n);
+  return hard_run(crc, p + done, n - done);
+}
+
+static void fold_run3(uint32_t crc[3], const uint8_t *const p[3], size_t n) {
+  if (n < 512) {
+    hard_run3(crc, p, n); /* three at a time are faster than what folding has to put together at the end */
+    return;
+  }
+  for (int i = 0; i < 3; i++) crc[i] = fold_run(crc[i], p[i], n);
+}
+#endif
+
 static uint32_t (*run)(uint32_t, const uint8_t *, size_t) = soft_run;
 static void (*run3)(uint32_t[3], const uint8_t *const[3], size_t) = soft_run3;
 
@@ -95,22 +112,33 @@ static bool have_hard(void) {
 #endif
 }
 
-static void choose(bool hard) {
+enum { TABLES, INSTRUCTION, FOLDING };
+static int level;
+
+/* The best way up to `most`. */
+static void choose(int most) {
+  level = TABLES;
   run = soft_run;
   run3 = soft_run3;
 #ifdef HARD
-  if (hard) {
+  if (most >= INSTRUCTION && have_hard()) {
+    level = INSTRUCTION;
     run = hard_run;
     run3 = hard_run3;
+    if (most >= FOLDING && nke_crc_can_fold()) {
+      level = FOLDING;
+      run = fold_run;
+      run3 = fold_run3;
+    }
   }
 #else
-  (void)hard;
+  (void)most;
 #endif
 }
 
 void nke_crc_setup(void) {
   if (table[0][1] == 0) make_tables();
-  choose(have_hard());
+  choose(FOLDING);
 }
 
 static const uint8_t zero4[4];
@@ -225,15 +253,15 @@ static napi_value crc_check(napi_env env, napi_callback_info info) {
   return nke_i32(env, 0);
 }
 
-/* crc32cHardware(use?) -> 1 when the instruction is used. `false` forces the tables (tests, measurements). */
-static napi_value crc_hardware(napi_env env, napi_callback_info info) {
+/* crc32cLevel(most?) -> how it is done: 0 tables, 1 instruction, 2 folding. `most` chooses the best way up to it (tests). */
+static napi_value crc_level(napi_env env, napi_callback_info info) {
   napi_value a[1];
-  bool use;
-  if (nke_args(env, info, 1, a) && napi_get_value_bool(env, a[0], &use) == napi_ok) choose(use && have_hard());
-  return nke_i32(env, run != soft_run);
+  int32_t most;
+  if (nke_args(env, info, 1, a) && nke_get_i32(env, a[0], &most)) choose(most);
+  return nke_i32(env, level);
 }
 
 bool nke_crc_init(napi_env env, napi_value exports) {
   return nke_export(env, exports, "crc32c", crc_plain) && nke_export(env, exports, "crc32cFill", crc_fill) &&
-         nke_export(env, exports, "crc32cCheck", crc_check) && nke_export(env, exports, "crc32cHardware", crc_hardware);
+         nke_export(env, exports, "crc32cCheck", crc_check) && nke_export(env, exports, "crc32cLevel", crc_level);
 }

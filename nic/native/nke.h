@@ -62,6 +62,10 @@ typedef struct {
   int n;
 } nke_crc_stream;
 void nke_crc_setup(void);
+/* Whether the processor can fold (crc32c-fold.c); prepares it. */
+bool nke_crc_can_fold(void);
+/* Takes whole steps of n bytes at p into *crc; returns how many bytes, 0 when they are too few. The rest is the caller's. */
+size_t nke_crc_fold(uint32_t *crc, const uint8_t *p, size_t n);
 void nke_crc_put(nke_crc_stream *s, uint8_t *p, uint32_t n, int32_t *bad);
 void nke_crc_flush(nke_crc_stream *s);
 /* Puts every SCTP packet of a train (segsz > 0) or single packet at p. */

@@ -68,6 +68,21 @@ static napi_value packet_filter(napi_env env, napi_callback_info info) {
   return nke_i32(env, setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0 ? 0 : -errno);
 }
 
+/*
+ * packetSteer(fd, program of struct sock_filter) -> 0 or -errno: which socket of the fanout group gets a packet (PACKET_FANOUT_DATA of
+ * PACKET_FANOUT_CBPF). The option takes a pointer, so that packetSet will not do.
+ */
+static napi_value packet_steer(napi_env env, napi_callback_info info) {
+  napi_value a[2];
+  int32_t fd;
+  nke_bytes b;
+  if (!nke_args(env, info, 2, a) || !nke_get_i32(env, a[0], &fd) || !nke_get_bytes(env, a[1], &b) || b.n == 0 ||
+      b.n % sizeof(struct sock_filter) != 0 || b.n / sizeof(struct sock_filter) > FILTER_MAX)
+    return nke_type_error(env, "packetSteer(fd, whole instructions, at most 4096)");
+  struct sock_fprog program = {.len = (unsigned short)(b.n / sizeof(struct sock_filter)), .filter = (struct sock_filter *)(void *)b.p};
+  return nke_i32(env, setsockopt(fd, SOL_PACKET, PACKET_FANOUT_DATA, &program, sizeof program) == 0 ? 0 : -errno);
+}
+
 /* packetBuffer(fd, send, bytes) -> 0 or -errno: as many to send as asked for when we may, else as many as any program gets. */
 static napi_value packet_buffer(napi_env env, napi_callback_info info) {
   napi_value a[3];
@@ -161,6 +176,7 @@ static napi_value packet_error(napi_env env, napi_callback_info info) {
 bool nke_packet_init(napi_env env, napi_value exports) {
   return nke_export(env, exports, "packetOpen", packet_open) && nke_export(env, exports, "packetSet", packet_set) &&
          nke_export(env, exports, "packetGet", packet_get) && nke_export(env, exports, "packetFilter", packet_filter) &&
+         nke_export(env, exports, "packetSteer", packet_steer) &&
          nke_export(env, exports, "packetBuffer", packet_buffer) && nke_export(env, exports, "packetDrain", packet_drain) &&
           nke_export(env, exports, "packetMap", packet_map) &&
          nke_export(env, exports, "packetUnmap", packet_unmap) && nke_export(env, exports, "packetBind", packet_bind) &&

@@ -112,6 +112,15 @@ static napi_value tun_offload(napi_env env, napi_callback_info info) {
   return nke_i32(env, ioctl(fd, TUNSETOFFLOAD, (unsigned long)bits) == 0 ? 0 : -errno);
 }
 
+/* tunSteer(fd, program) -> 0 or -errno: a loaded socket filter picks the queue of what the kernel side sends; -1 takes it back. */
+static napi_value tun_steer(napi_env env, napi_callback_info info) {
+  napi_value a[2];
+  int32_t fd, program;
+  if (!nke_args(env, info, 2, a) || !nke_get_i32(env, a[0], &fd) || !nke_get_i32(env, a[1], &program)) return nke_type_error(env, "tunSteer(fd, program)");
+  int r = program;
+  return nke_i32(env, ioctl(fd, TUNSETSTEERINGEBPF, &r) == 0 ? 0 : -errno);
+}
+
 /* ifGet(ctl, name, what: 0 flags | 1 MTU) -> value or -errno */
 static napi_value if_get(napi_env env, napi_callback_info info) {
   napi_value a[3];
@@ -242,7 +251,7 @@ static napi_value write_batch(napi_env env, napi_callback_info info) {
 
 bool nke_tuntap_init(napi_env env, napi_value exports) {
   return nke_export(env, exports, "tunOpen", tun_open) && nke_export(env, exports, "tunQueue", tun_queue) &&
-         nke_export(env, exports, "tunOffload", tun_offload) && nke_export(env, exports, "ifGet", if_get) && nke_export(env, exports, "ifSet", if_set) &&
+         nke_export(env, exports, "tunOffload", tun_offload) && nke_export(env, exports, "tunSteer", tun_steer) && nke_export(env, exports, "ifGet", if_get) && nke_export(env, exports, "ifSet", if_set) &&
          nke_export(env, exports, "ifMac", if_mac) &&
          nke_export(env, exports, "readBatch", read_batch) &&
          nke_export(env, exports, "writeBatch", write_batch);

@@ -42,19 +42,21 @@ static napi_value xdp_open(napi_env env, napi_callback_info info) {
 }
 
 /*
- * xdpUmem(fd, region, chunk bytes, flags) -> 0 or -errno: makes the whole pages of `region` the socket's packet memory. The kernel
- * holds the pages for as long as the socket lives. -EINVAL: the region does not begin at a page.
+ * xdpUmem(fd, region, chunk bytes, headroom, flags) -> 0 or -errno: makes the whole pages of `region` the socket's packet
+ * memory. The kernel holds the pages for as long as the socket lives; headroom is what it leaves free in a chunk beside its own
+ * XDP_PACKET_HEADROOM. -EINVAL: the region does not begin at a page.
  */
 static napi_value xdp_umem(napi_env env, napi_callback_info info) {
-  napi_value a[4];
-  int32_t fd, chunk, flags;
+  napi_value a[5];
+  int32_t fd, chunk, headroom, flags;
   nke_bytes region;
-  if (!nke_args(env, info, 4, a) || !nke_get_i32(env, a[0], &fd) || !nke_get_bytes(env, a[1], &region) || !nke_get_i32(env, a[2], &chunk) ||
-      !nke_get_i32(env, a[3], &flags))
-    return nke_type_error(env, "xdpUmem(fd, region, chunk bytes, flags)");
+  if (!nke_args(env, info, 5, a) || !nke_get_i32(env, a[0], &fd) || !nke_get_bytes(env, a[1], &region) || !nke_get_i32(env, a[2], &chunk) ||
+      !nke_get_i32(env, a[3], &headroom) || !nke_get_i32(env, a[4], &flags))
+    return nke_type_error(env, "xdpUmem(fd, region, chunk bytes, headroom, flags)");
   uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
   struct xdp_umem_reg reg = {
-    .addr = (uint64_t)(uintptr_t)region.p, .len = region.n / page * page, .chunk_size = (uint32_t)chunk, .headroom = 0, .flags = (uint32_t)flags};
+    .addr = (uint64_t)(uintptr_t)region.p, .len = region.n / page * page, .chunk_size = (uint32_t)chunk, .headroom = (uint32_t)headroom,
+    .flags = (uint32_t)flags};
   if ((uintptr_t)region.p % page != 0) return nke_i32(env, -EINVAL);
   return nke_i32(env, setsockopt(fd, SOL_XDP, XDP_UMEM_REG, &reg, sizeof reg) == 0 ? 0 : -errno);
 }

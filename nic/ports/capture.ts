@@ -69,8 +69,15 @@ export class CapturePort implements Port {
     this.#inner.onChange = f;
   }
 
+  get regionBytes(): number {
+    return this.#inner.regionBytes ?? 0;
+  }
+  describe(): string {
+    return this.#inner.describe?.() ?? '';
+  }
+
   /** Opens the file, then the port. Throws PortError when either cannot be. */
-  open(memory: Memory): void {
+  open(memory: Memory, own?: number): void {
     if (this.#memory !== undefined) throw new Error(`${this.name} is open already`);
     const to = this.#options.to;
     let sink: PcapngSink;
@@ -89,7 +96,7 @@ export class CapturePort implements Port {
       sink = to;
     }
     try {
-      this.#inner.open(memory);
+      this.#inner.open(memory, own);
     } catch (e) {
       this.#closeFile();
       throw e;

@@ -165,6 +165,10 @@ export class FaultPort implements Port {
     this.#inner.onChange = f;
   }
 
+  describe(): string {
+    return this.#inner.describe?.() ?? '';
+  }
+
   /** Packets held back now. */
   get held(): number {
     return this.#held;
@@ -184,7 +188,7 @@ export class FaultPort implements Port {
     this.#slot = Math.max(caps.mtu, 1500) + L2;
     this.#room = Math.max(caps.train, this.#slot);
     const own = new Memory(new ArrayBuffer(this.#capacity * this.#slot + RECEIVE_ROOMS * this.#room));
-    this.#inner.open(own);
+    this.#inner.open(own); // packets wait in our own store: the port gets no part of the region
     this.#own = own;
     this.#memory = memory;
     this.#held = 0;

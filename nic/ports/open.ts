@@ -9,9 +9,10 @@
  *   packet:INTERFACE     Ethernet frames to and from a real interface, through rings shared with the kernel
  *   xdp:INTERFACE        the same through AF_XDP: an XDP program hands the card's frames over before the host's stack sees them
  */
-import { PacketPort, type PacketPortOptions } from './packet.js';
+import { PacketPort, type PacketPortOptions, type PacketQueue } from './packet.js';
 import { type Port, PortError } from './port.js';
 import { RawPort } from './raw.js';
+import { type PortQueue, SharedPort } from './share.js';
 import { TapPort } from './tap.js';
 import { TunPort } from './tun.js';
 import type { TunTapOptions } from './tuntap.js';
@@ -49,7 +50,11 @@ export interface CreatePortOptions {
   readonly interface?: Omit<TunTapOptions, 'interface' | 'mtu'>;
   readonly packet?: Omit<PacketPortOptions, 'interface' | 'mtu'>;
   readonly xdp?: Omit<XdpPortOptions, 'interface' | 'mtu'>;
+  /** For udp, packet, tap and tun: one receive queue of a medium that others have opened. */
+  readonly queue?: PortQueue;
 }
+
+const packetQueue = ({ fd, bell = -1, blocks = 0, index = 0 }: PortQueue): PacketQueue => ({ fd, bell, blocks, index });
 
 const KINDS =
   'wire:NAME, udp:ADDR:PORT, udp:[ADDR6]:PORT, tap:INTERFACE, tun:INTERFACE, packet:INTERFACE, xdp:INTERFACE or raw:ADDR';
@@ -70,10 +75,16 @@ function udpEndpoint(spec: string, rest: string): { address: string; port: numbe
  * says what to write instead. A wire needs `options.wires`, which holds the other end.
  */
 export function createPort(spec: string, options: CreatePortOptions = {}): Port {
+  const port = bare(spec, options);
+  const exchange = options.queue?.exchange;
+  return exchange === undefined ? port : new SharedPort(port, exchange);
+}
+
+function bare(spec: string, options: CreatePortOptions): Port {
   const colon = spec.indexOf(':');
   const kind = colon < 0 ? spec : spec.slice(0, colon);
   const rest = colon < 0 ? '' : spec.slice(colon + 1);
-  const mtu = options.mtu;
+  const { mtu, queue } = options;
   if (mtu !== undefined && !(Number.isInteger(mtu) && mtu >= 576 && mtu <= 65535)) {
     throw new PortError('EINVAL', `an MTU of ${mtu} does not work; give 576 to 65535`);
   }
@@ -86,13 +97,18 @@ export function createPort(spec: string, options: CreatePortOptions = {}): Port 
         throw new Error('createPort: a wire needs options.wires, which keeps its other end');
       return options.wires.end(rest, { ...options.wire, mtu });
     case 'udp':
-      return createUdpPort({ ...options.udp, ...udpEndpoint(spec, rest), mtu });
+      return createUdpPort({ fd: queue?.fd, ...options.udp, ...udpEndpoint(spec, rest), mtu });
     case 'tap':
-      return new TapPort({ ...options.interface, interface: rest, mtu });
+      return new TapPort({ queue: queue?.fd, ...options.interface, interface: rest, mtu });
     case 'tun':
-      return new TunPort({ ...options.interface, interface: rest, mtu });
+      return new TunPort({ queue: queue?.fd, ...options.interface, interface: rest, mtu });
     case 'packet':
-      return new PacketPort({ ...options.packet, interface: rest, mtu });
+      return new PacketPort({
+        queue: queue === undefined ? undefined : packetQueue(queue),
+        ...options.packet,
+        interface: rest,
+        mtu,
+      });
     case 'xdp':
       return new XdpPort({ ...options.xdp, interface: rest, mtu });
     case 'raw':

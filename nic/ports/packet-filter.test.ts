@@ -1,51 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseAddress } from './address.js';
-import { type FilterDescription, socketFilter } from './packet-filter.js';
-
-/** Runs a classic BPF program as the kernel does (Documentation/networking/filter.rst); `type` is the frame's packet type. */
-function run(program: Uint8Array, frame: Uint8Array, type = 0): number {
-  const dv = new DataView(frame.buffer, frame.byteOffset, frame.length);
-  const code = new DataView(program.buffer);
-  const memory = new Array<number>(16).fill(0);
-  let a = 0;
-  let x = 0;
-  for (let pc = 0, steps = 0; steps < 4096; pc++, steps++) {
-    assert.ok(pc * 8 < program.length, 'it ends with a return');
-    const op = code.getUint16(pc * 8, true);
-    const jt = program[pc * 8 + 2]!;
-    const jf = program[pc * 8 + 3]!;
-    const k = code.getUint32(pc * 8 + 4, true);
-    const load = (at: number, n: number): boolean => {
-      if (at === 0xfffff004) a = type;
-      else if (at + n > frame.length) return false;
-      else a = n === 4 ? dv.getUint32(at) : n === 2 ? dv.getUint16(at) : dv.getUint8(at);
-      return true;
-    };
-    const jump = (yes: boolean) => {
-      pc += yes ? jt : jf;
-    };
-    let inside = true;
-    if (op === 0x20) inside = load(k, 4);
-    else if (op === 0x28) inside = load(k, 2);
-    else if (op === 0x30) inside = load(k, 1);
-    else if (op === 0x40) inside = load(x + k, 4);
-    else if (op === 0x50) inside = load(x + k, 1);
-    else if (op === 0x01) x = k;
-    else if (op === 0x61) x = memory[k]!;
-    else if (op === 0x02) memory[k] = a;
-    else if (op === 0x54) a = (a & k) >>> 0;
-    else if (op === 0x05) pc += k;
-    else if (op === 0x15) jump(a === k);
-    else if (op === 0x1d) jump(a === x);
-    else if (op === 0x35) jump(a >= k);
-    else if (op === 0x45) jump((a & k) !== 0);
-    else if (op === 0x06) return k;
-    else assert.fail(`instruction ${op}`);
-    if (!inside) return 0; // a load beyond the frame drops it
-  }
-  return assert.fail('it does not end');
-}
+import { run } from './cbpf.fixture.js';
+import { closedFilter, type FilterDescription, socketFilter } from './packet-filter.js';
 
 const OURS = [2, 0, 0, 0, 0, 1];
 const HOST = [2, 0, 0, 0, 0, 9];
@@ -198,4 +155,9 @@ test('packet filter: IPv6 addresses, multicast and link-local', () => {
 test('packet filter: a frame that ends early is dropped', () => {
   for (const n of [0, 5, 13, 14, 22])
     assert.equal(passes({}, frame(OURS, 0x0800, ...ip4(132, '10.7.0.1')).subarray(0, n)), false);
+});
+
+test('the closed filter lets nothing in', () => {
+  assert.equal(run(closedFilter(), frame(OURS, 0x0806)), 0);
+  assert.equal(run(closedFilter(), new Uint8Array(0)), 0);
 });

@@ -3,6 +3,23 @@
  * frames for our stations, protocols and addresses up. It is made from a description, so that what a port listens to is data.
  */
 import type { PortAddress } from './address.js';
+import {
+  AND,
+  Assembler,
+  JEQ,
+  JEQ_X,
+  JGE,
+  JSET,
+  LD_B,
+  LD_B_X,
+  LD_H,
+  LD_W,
+  LD_W_X,
+  LDX_IMM,
+  LDX_MEM,
+  RET,
+  ST,
+} from './cbpf.js';
 
 export const ETHERTYPE_IP = 0x0800;
 export const ETHERTYPE_ARP = 0x0806;
@@ -31,67 +48,9 @@ const PROTOCOLS4 = [1, 2, 17, 132];
 /** What may follow an IPv6 header: hop-by-hop, routing, fragment, destination options; UDP, ICMPv6, SCTP. */
 const PROTOCOLS6 = [0, 43, 44, 60, 17, 58, 132];
 
-// Instructions.
-const LD_W = 0x20; // A = 4 bytes at k
-const LD_H = 0x28;
-const LD_B = 0x30;
-const LD_W_X = 0x40; // A = 4 bytes at X + k
-const LD_B_X = 0x50;
-const LDX_IMM = 0x01;
-const LDX_MEM = 0x61;
-const ST = 0x02;
-const AND = 0x54;
-const JA = 0x05;
-const JEQ = 0x15;
-const JEQ_X = 0x1d;
-const JGE = 0x35;
-const JSET = 0x45;
-const RET = 0x06;
-
 const PACKET_TYPE = 0xfffff000 + 4; // SKF_AD_OFF + SKF_AD_PKTTYPE: how the kernel has classified the frame
 const PACKET_OUTGOING = 4;
 const L3 = 14;
-
-/** Emits instructions; a conditional jump leads over a long one, so that distance is no matter. */
-class Assembler {
-  readonly #code: { op: number; jt: number; jf: number; k: number; to?: string }[] = [];
-  readonly #labels = new Map<string, number>();
-  #fresh = 0;
-
-  op(op: number, k: number): void {
-    this.#code.push({ op, jt: 0, jf: 0, k });
-  }
-  when(op: number, k: number, to: string): void {
-    this.#code.push({ op, jt: 0, jf: 1, k });
-    this.jump(to);
-  }
-  unless(op: number, k: number, to: string): void {
-    this.#code.push({ op, jt: 1, jf: 0, k });
-    this.jump(to);
-  }
-  jump(to: string): void {
-    this.#code.push({ op: JA, jt: 0, jf: 0, k: 0, to });
-  }
-  label(name: string): void {
-    this.#labels.set(name, this.#code.length);
-  }
-  fresh(): string {
-    return `.${this.#fresh++}`;
-  }
-  /** struct sock_filter: u16 code, u8 jt, u8 jf, u32 k, in host byte order. */
-  bytes(): Uint8Array {
-    const out = new Uint8Array(this.#code.length * 8);
-    const u16 = new Uint16Array(out.buffer);
-    const u32 = new Uint32Array(out.buffer);
-    for (const [i, c] of this.#code.entries()) {
-      u16[i * 4] = c.op;
-      out[i * 8 + 2] = c.jt;
-      out[i * 8 + 3] = c.jf;
-      u32[i * 2 + 1] = c.to === undefined ? c.k : this.#labels.get(c.to)! - i - 1;
-    }
-    return out;
-  }
-}
 
 const high = (mac: Uint8Array) => (mac[0]! << 8) | mac[1]!;
 const low = (mac: Uint8Array) => ((mac[2]! << 24) | (mac[3]! << 16) | (mac[4]! << 8) | mac[5]!) >>> 0;
@@ -132,6 +91,13 @@ function etherType(a: Assembler, d: FilterDescription): void {
   a.when(JEQ, ETHERTYPE_ARP, 'arp');
   for (const type of [ETHERTYPE_WOL, ...(d.etherTypes ?? [])]) a.when(JEQ, type, 'accept');
   a.jump('drop');
+}
+
+/** The filter that lets nothing up. */
+export function closedFilter(): Uint8Array {
+  const a = new Assembler();
+  a.op(RET, 0);
+  return a.bytes();
 }
 
 /** The filter as an array of struct sock_filter. */

@@ -51,6 +51,15 @@ class Kernel {
     this.dv.setUint16(at + 24, 82, true);
     this.dv.setUint32(at + 52, 7, true);
   }
+  /** prb_open_block: the block gets the next number, unless it has not been given back (the queue is frozen). */
+  opened(): void {
+    const base = this.block * BYTES;
+    if ((this.dv.getUint32(base + 8, true) & USER) === 0) this.dv.setUint32(base + 24, ++this.number, true);
+  }
+  number = 0;
+  constructor() {
+    this.opened();
+  }
   /** prb_close_block: the block is handed over, and the next one opened if it is free. */
   close(status = USER): void {
     const base = this.block * BYTES;
@@ -59,6 +68,7 @@ class Kernel {
     this.dv.setUint32(base + 16, 48, true);
     this.dv.setUint32(base + 8, status, true);
     this.block = (this.block + 1) % BLOCKS;
+    this.opened();
     this.next = 48;
     this.packets = 0;
     this.last = 0;
@@ -75,8 +85,8 @@ const native = {
   },
 } as unknown as Native;
 
-function host(o: { trains?: boolean; peek?: boolean } = {}) {
-  const kernel = new Kernel();
+function host(o: { trains?: boolean; peek?: boolean; kernel?: Kernel } = {}) {
+  const kernel = o.kernel ?? new Kernel();
   const c = counters();
   const rx = new PacketRx(kernel.ring, BLOCKS, BYTES, c, o.trains ?? true, o.peek ?? true, native);
   const memory = new Memory(new ArrayBuffer(32 * 66_000));
@@ -369,4 +379,31 @@ test('packet rx: the kernel’s losses are seen', () => {
   kernel.close(USER | LOSING);
   receive();
   assert.equal(rx.losing, true);
+});
+
+test('packet rx: a successor goes on in the ring where the kernel is', () => {
+  for (const peek of [false, true])
+    for (let used = 0; used < 2 * BLOCKS + 1; used++)
+      for (let left = 0; left <= BLOCKS; left++) {
+        const first = host({ peek });
+        for (let i = 0; i < used; i++) {
+          first.kernel.frame(plain(i));
+          first.kernel.close();
+          assert.equal(first.receive(), 1);
+        }
+        // Blocks that the first reader has not given back; with all of them the kernel has no block any more.
+        for (let i = 0; i < left; i++) {
+          first.kernel.frame(plain(100 + i));
+          first.kernel.close();
+        }
+        const next = host({ peek, kernel: first.kernel });
+        next.rx.resume();
+        assert.equal(next.receive(), left, `${used} used, ${left} left`);
+        for (let i = 0; i < left; i++) assert.deepEqual(next.got(i), plain(100 + i));
+        if (left === BLOCKS) next.kernel.opened();
+        next.kernel.frame(plain(50));
+        if (peek) assert.equal(next.receive(), 1, 'seen before the block is handed over');
+        next.kernel.close();
+        assert.equal(next.receive(), peek ? 0 : 1);
+      }
 });

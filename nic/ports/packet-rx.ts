@@ -5,11 +5,11 @@
  * whole when all fields of its header that we use are there, which tpacket_rcv writes after the frame: blocks are given back
  * cleared, and only a processor that keeps stores in order (x64) shows it so.
  *
- * Consecutive SCTP packets of one flow come out as a train. A frame longer than the interface's MTU has not been cut yet: it is
- * what the kernel SCTP of this machine leaves to a segmenting card (GSO); it is cut here, between chunks.
+ * Consecutive SCTP packets of one flow come out as a train (coalesce.ts). A frame longer than the interface's MTU has not been
+ * cut yet: it is what the kernel SCTP of this machine leaves to a segmenting card (GSO); it is cut here, between chunks.
  */
 import type { Native } from '../native.js';
-import { repairHeaders } from './headers.js';
+import { Coalescer } from './coalesce.js';
 import { BATCH_L3_TRUSTED, BATCH_SCTP_CSUM_OK, type Batch, type Memory } from './port.js';
 
 // Block descriptor, byte offsets.
@@ -17,6 +17,7 @@ const BLOCK_STATUS = 8;
 const BLOCK_PACKETS = 12;
 const BLOCK_FIRST = 16;
 const BLOCK_LENGTH = 20;
+const BLOCK_SEQUENCE = 24; // 64 bits, of which the low ones will do
 const BLOCK_HEADER = 48; // where the first frame is
 // struct tpacket3_hdr, byte offsets.
 const NEXT = 0;
@@ -40,10 +41,8 @@ const IP4 = 20;
 const IP6 = 40;
 const SCTP = 132;
 const COMMON = 12; // SCTP common header
-const ROWS = 1024;
 
-export const RX_TRAIN = 65535; // an IPv4 header counts no more
-export const RX_TRAIN_SEGMENTS = 64;
+export { RX_TRAIN, RX_TRAIN_SEGMENTS } from './coalesce.js';
 
 export interface RxCounters {
   rx_packets: number;
@@ -58,7 +57,7 @@ export class PacketRx {
   /** Set when the kernel says that it had to drop frames. */
   losing = false;
 
-  readonly #native: Native;
+  readonly #coalescer: Coalescer;
   readonly #u8: Uint8Array;
   readonly #u16: Uint16Array;
   readonly #i32: Int32Array;
@@ -67,10 +66,6 @@ export class PacketRx {
   readonly #counters: RxCounters;
   readonly #trains: boolean;
   readonly #peek: boolean;
-  readonly #from = new Int32Array(ROWS);
-  readonly #to = new Int32Array(ROWS);
-  readonly #len = new Int32Array(ROWS);
-  #rows = 0;
   #block = 0; // the block being read, or the next one
   #open = false; // it has been handed over
   #used = 0; // frames of it that have been read
@@ -78,7 +73,6 @@ export class PacketRx {
   #left = 0; // frames that can be read now
   #at = 0; // byte offset of the next one
   #cut = 0; // where to go on in a frame that is being cut, from its beginning; 0: none is
-  #mend: Uint8Array = new Uint8Array(64); // entries of the batch whose IP header is to be made true
 
   /** `ring`: a mapping that begins with `blocks` blocks of `bytes` bytes. */
   constructor(
@@ -90,7 +84,7 @@ export class PacketRx {
     peek: boolean,
     native: Native,
   ) {
-    this.#native = native;
+    this.#coalescer = new Coalescer(ring, blocks * bytes, native);
     this.#u8 = new Uint8Array(ring, 0, blocks * bytes);
     this.#u16 = new Uint16Array(ring, 0, (blocks * bytes) >> 1);
     this.#i32 = new Int32Array(ring, 0, (blocks * bytes) >> 2);
@@ -102,6 +96,27 @@ export class PacketRx {
     this.#at = BLOCK_HEADER; // a ring begins cleared
   }
 
+  /**
+   * Goes on in a ring that somebody else has read from (a port that has ended): at the oldest block that has not been given back,
+   * else at the one that the kernel fills. That one has the highest number: blocks are numbered as the kernel takes them up.
+   */
+  resume(): void {
+    const i32 = this.#i32;
+    const word = (block: number, at: number) => Atomics.load(i32, (block * this.#bytes + at) >> 2);
+    let last = 0;
+    for (let b = 1; b < this.#blocks; b++)
+      if (((word(b, BLOCK_SEQUENCE) - word(last, BLOCK_SEQUENCE)) | 0) > 0) last = b;
+    let at = last;
+    for (let i = 1; i <= this.#blocks; i++) {
+      const b = (last + i) % this.#blocks;
+      if ((word(b, BLOCK_STATUS) & USER) === 0) continue;
+      at = b;
+      break;
+    }
+    this.#block = at;
+    this.#at = at * this.#bytes + BLOCK_HEADER;
+  }
+
   /** True when `receive` has something. */
   get ready(): boolean {
     return this.#left > 0 || this.#next();
@@ -109,15 +124,10 @@ export class PacketRx {
 
   /** Port.receive: fills entries [0, room) of the batch; `mtu` is the interface's. */
   receive(memory: Memory, batch: Batch, room: number, mtu: number): number {
-    const { off, len, cap, segsz, hdrlen, flags } = batch;
     const c = this.#counters;
     const i32 = this.#i32;
-    if (this.#mend.length < room) this.#mend = new Uint8Array(batch.capacity);
-    let k = 0;
-    let train = 0; // header bytes of the entry k - 1 when it may grow, else 0
-    let first = 0; // where its first frame is
-    let size = 0; // payload bytes of its packets
-    let count = 0; // how many it has
+    const out = this.#coalescer;
+    out.begin(memory, batch, room);
     while (this.#left > 0 || this.#next()) {
       const at = this.#at;
       const n = i32[(at + LENGTH) >> 2]!;
@@ -134,69 +144,33 @@ export class PacketRx {
         continue;
       }
       if (n > mtu + ETHER && !(n <= mtu + ETHER + TAG && this.#u8[mac + 12] === 0x81 && this.#u8[mac + 13] === 0)) {
-        if (k === room) break;
-        k = this.#split(memory, batch, k, room, mac, n, status, mtu);
-        train = 0;
+        if (out.full) break;
+        this.#split(batch, mac, n, status, mtu);
         if (this.#cut !== 0) break;
         this.#advance();
         continue;
       }
-      const hdr = this.#trains ? this.#flow(mac, n, status) : 0;
-      if (train > 0) {
-        // A train ends with its first shorter packet.
-        const last = k - 1;
-        const more = n - train;
-        if (
-          hdr === train &&
-          more <= size &&
-          count < RX_TRAIN_SEGMENTS &&
-          len[last]! + more <= cap[last]! &&
-          len[last]! + more <= RX_TRAIN &&
-          this.#same(first, mac, hdr)
-        ) {
-          this.#row(memory, mac + hdr, off[last]! + len[last]!, more);
-          len[last]! += more;
-          if (count++ === 1) {
-            segsz[last] = size;
-            hdrlen[last] = hdr;
-            flags[last] = BATCH_L3_TRUSTED;
-            this.#mend[last] = 1;
-          }
-          if (more < size) train = 0;
-          c.rx_packets++;
-          c.rx_bytes += n;
+      // A tag lies beside the frame, and a checksum that is not there cannot be a train's.
+      const alone = (status & (VLAN_VALID | CSUM_NOT_READY)) === 0;
+      const hdr = this.#trains && alone ? out.flow(mac, n) : 0;
+      const tag = (status & VLAN_VALID) !== 0 ? TAG : 0;
+      if (!out.extend(mac, n, hdr)) {
+        if (out.full) break;
+        if (n + tag > batch.cap[out.entries]!) {
+          c.rx_truncated++;
           this.#advance();
           continue;
         }
+        const to = out.entry(mac, n + tag, hdr, (status & CSUM_NOT_READY) !== 0 ? this.#partial(mac) : 0);
+        if (tag > 0) this.#tagged(memory, at, mac, to, n, status);
+        else out.row(mac, to, n);
       }
-      if (k === room) break;
-      const tag = (status & VLAN_VALID) !== 0 ? TAG : 0;
-      if (n + tag > cap[k]!) {
-        c.rx_truncated++;
-        this.#advance();
-        continue;
-      }
-      if (tag > 0) this.#tagged(memory, at, mac, off[k]!, n, status);
-      else this.#row(memory, mac, off[k]!, n);
-      len[k] = n + tag;
-      segsz[k] = 0;
-      hdrlen[k] = 0;
-      flags[k] = (status & CSUM_NOT_READY) !== 0 ? this.#partial(mac) : 0;
-      this.#mend[k] = 0;
-      train = hdr;
-      first = mac;
-      size = n - hdr;
-      count = 1;
-      k++;
       c.rx_packets++;
       c.rx_bytes += n + tag;
       this.#advance();
     }
-    this.#flush(memory);
+    const k = out.end();
     this.#release();
-    for (let i = 0; i < k; i++)
-      if (this.#mend[i] !== 0) repairHeaders(memory.u8, off[i]! + ETHER, off[i]! + len[i]!, false, false);
-    batch.count = k;
     return k;
   }
 
@@ -263,25 +237,12 @@ export class PacketRx {
     }
   }
 
-  #row(memory: Memory, from: number, to: number, n: number): void {
-    if (this.#rows === ROWS) this.#flush(memory);
-    const i = this.#rows++;
-    this.#from[i] = from;
-    this.#to[i] = to;
-    this.#len[i] = n;
-  }
-
-  #flush(memory: Memory): void {
-    if (this.#rows > 0) this.#native.copyBatch(this.#u8, this.#from, memory.u8, this.#to, this.#len, this.#rows);
-    this.#rows = 0;
-  }
-
   /** The kernel takes a VLAN tag out of the frame and tells it beside; it goes back to where it was (IEEE 802.1Q). */
   #tagged(memory: Memory, at: number, mac: number, to: number, n: number, status: number): void {
     const tpid = (status & TPID_VALID) !== 0 ? this.#u16[(at + VLAN_TPID) >> 1]! : 0x8100;
     const tci = this.#i32[(at + VLAN_TCI) >> 2]!;
-    this.#row(memory, mac, to, 12);
-    this.#row(memory, mac + 12, to + 16, n - 12);
+    this.#coalescer.row(mac, to, 12);
+    this.#coalescer.row(mac + 12, to + 16, n - 12);
     memory.u8[to + 12] = tpid >>> 8;
     memory.u8[to + 13] = tpid;
     memory.u8[to + 14] = tci >>> 8;
@@ -298,62 +259,12 @@ export class PacketRx {
     return (six ? u8[mac + ETHER + 6] : u8[mac + ETHER + 9]) === SCTP ? BATCH_SCTP_CSUM_OK : BATCH_L3_TRUSTED;
   }
 
-  /** Header bytes of a frame that is a whole SCTP packet and nothing else, fit for a train; else 0. */
-  #flow(mac: number, n: number, status: number): number {
-    const u8 = this.#u8;
-    const ip = mac + ETHER;
-    if ((status & (VLAN_VALID | CSUM_NOT_READY)) !== 0 || (ip & 3) !== 0 || n < ETHER + IP4 + COMMON + 4) return 0;
-    const type = (u8[mac + 12]! << 8) | u8[mac + 13]!;
-    if (type === 0x0800) {
-      if (u8[ip] !== 0x45 || u8[ip + 9] !== SCTP || (u8[ip + 6]! & 0x3f) !== 0 || u8[ip + 7] !== 0) return 0;
-      if (((u8[ip + 2]! << 8) | u8[ip + 3]!) !== n - ETHER) return 0;
-      // RFC 1071 §1.B: the sum does not mind the byte order.
-      let sum = 0;
-      for (let w = ip >> 1, end = w + IP4 / 2; w < end; w++) sum += this.#u16[w]!;
-      sum = (sum & 0xffff) + (sum >>> 16);
-      return (sum & 0xffff) + (sum >>> 16) === 0xffff ? ETHER + IP4 : 0;
-    }
-    if (type !== 0x86dd || n < ETHER + IP6 + COMMON + 4 || u8[ip]! >>> 4 !== 6 || u8[ip + 6] !== SCTP) return 0;
-    return ((u8[ip + 4]! << 8) | u8[ip + 5]!) === n - ETHER - IP6 ? ETHER + IP6 : 0;
-  }
-
-  /** True when the headers of two packets differ in nothing that a train does not make anew, and both are of one association. */
-  #same(a: number, b: number, hdr: number): boolean {
-    const u16 = this.#u16;
-    const i32 = this.#i32;
-    for (let i = 0; i < 6; i++) if (u16[(a >> 1) + i] !== u16[(b >> 1) + i]) return false;
-    const p = (a + ETHER) >> 2;
-    const q = (b + ETHER) >> 2;
-    if (hdr === ETHER + IP4) {
-      return (
-        u16[p << 1] === u16[q << 1] && // type of service: ECN must stay what it was
-        u16[(p << 1) + 3] === u16[(q << 1) + 3] &&
-        u16[(p << 1) + 4] === u16[(q << 1) + 4] &&
-        i32[p + 3] === i32[q + 3] &&
-        i32[p + 4] === i32[q + 4] &&
-        i32[p + 5] === i32[q + 5] &&
-        i32[p + 6] === i32[q + 6]
-      );
-    }
-    if (i32[p] !== i32[q] || u16[(p << 1) + 3] !== u16[(q << 1) + 3]) return false;
-    for (let i = 2; i < 12; i++) if (i32[p + i] !== i32[q + i]) return false;
-    return true;
-  }
-
   /**
    * Cuts a frame that is longer than the interface takes into packets of whole chunks, from #cut on; leaves #cut at 0 when it is
    * done. Only for SCTP whose checksum is not ready: nobody but this machine can have made it.
    */
-  #split(
-    memory: Memory,
-    batch: Batch,
-    from: number,
-    room: number,
-    mac: number,
-    n: number,
-    status: number,
-    mtu: number,
-  ): number {
+  #split(batch: Batch, mac: number, n: number, status: number, mtu: number): void {
+    const out = this.#coalescer;
     const u8 = this.#u8;
     const ip = mac + ETHER;
     const four = u8[mac + 12] === 8 && u8[mac + 13] === 0 && u8[ip] === 0x45 && u8[ip + 9] === SCTP;
@@ -362,11 +273,10 @@ export class PacketRx {
     const head = ETHER + (four ? IP4 : IP6) + COMMON;
     if ((status & CSUM_NOT_READY) === 0 || !(four || six) || tag || n <= head) {
       this.#counters.rx_oversize++;
-      return from;
+      return;
     }
-    let k = from;
     let at = this.#cut === 0 ? head : this.#cut;
-    while (k < room && at < n) {
+    while (!out.full && at < n) {
       let end = at;
       while (end + 4 <= n) {
         const chunk = (u8[mac + end + 2]! << 8) | u8[mac + end + 3]!;
@@ -375,25 +285,20 @@ export class PacketRx {
         end = next;
       }
       const len = head + end - at;
-      if (end === at || len > batch.cap[k]!) {
+      if (end === at || len > batch.cap[out.entries]!) {
         // No chunk, or one that no packet of this MTU holds: the rest is worth nothing.
         this.#counters.rx_oversize++;
         at = n;
         break;
       }
-      this.#row(memory, mac, batch.off[k]!, head);
-      this.#row(memory, mac + at, batch.off[k]! + head, end - at);
-      batch.len[k] = len;
-      batch.segsz[k] = 0;
-      batch.hdrlen[k] = 0;
-      batch.flags[k] = BATCH_SCTP_CSUM_OK;
-      this.#mend[k++] = 1;
+      const to = out.entry(mac, len, 0, BATCH_SCTP_CSUM_OK, true);
+      out.row(mac, to, head);
+      out.row(mac + at, to + head, end - at);
       this.#counters.rx_packets++;
       this.#counters.rx_bytes += len;
       this.#counters.rx_cut++;
       at = end;
     }
     this.#cut = at < n ? at : 0;
-    return k;
   }
 }

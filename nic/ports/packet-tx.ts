@@ -5,7 +5,9 @@
  */
 import { constants } from 'node:os';
 import type { Native } from '../native.js';
-import { findIp, repairHeaders, segments } from './headers.js';
+import { RX_TRAIN_SEGMENTS } from './coalesce.js';
+import { TrainCutter } from './cut.js';
+import { segments } from './headers.js';
 import type { Batch, Memory } from './port.js';
 
 // struct tpacket3_hdr, byte offsets.
@@ -18,6 +20,8 @@ export const TX_HEADER = 48;
 const AVAILABLE = 0;
 const SEND_REQUEST = 1;
 const ROWS = 2048;
+/** Frames handed over at once, a train more or less: what the kernel copies then still lies in the processor's cache. */
+const AT_ONCE = 64;
 const { ENETDOWN } = constants.errno;
 
 export class PacketTx {
@@ -26,6 +30,7 @@ export class PacketTx {
   readonly #u8: Uint8Array;
   readonly #i32: Int32Array;
   readonly #frames: number;
+  readonly #cutter: TrainCutter;
   readonly #base: Int32Array; // byte offset of each frame
   readonly #from = new Int32Array(ROWS);
   readonly #to = new Int32Array(ROWS);
@@ -34,6 +39,7 @@ export class PacketTx {
   #head = 0; // the frame to fill next
   #free = 0; // frames from there on that are known to be ours
   #filled = 0; // frames before it that are filled and not handed over
+  #filledBytes = 0; // of these frames
   /** Bytes of the longest frame. */
   readonly longest: number;
   /** Why the last kick left frames, as -errno; 0 when the kernel gave no reason. */
@@ -56,6 +62,7 @@ export class PacketTx {
     this.#fd = fd;
     this.#u8 = new Uint8Array(ring);
     this.#i32 = new Int32Array(ring, 0, ring.byteLength >> 2);
+    this.#cutter = new TrainCutter(this.#u8, RX_TRAIN_SEGMENTS, native);
     this.#frames = blocks * each;
     this.#base = Int32Array.from(
       { length: this.#frames },
@@ -68,8 +75,9 @@ export class PacketTx {
     return this.#frames;
   }
 
-  /** True when `n` more frames can be filled. */
+  /** True when `n` more frames can be filled now; when not, there may be room after a `kick`. */
   room(n: number): boolean {
+    if (this.#filled > 0 && this.#filled + n > AT_ONCE) return false;
     while (this.#free < n && this.#free < this.#frames - this.#filled) {
       const frame = (this.#head + this.#free) % this.#frames;
       if (Atomics.load(this.#i32, (this.#base[frame]! + STATUS) >> 2) !== AVAILABLE) break;
@@ -90,24 +98,10 @@ export class PacketTx {
       return 1;
     }
     const hdr = batch.hdrlen[i]!;
-    const end = off + batch.len[i]!;
     const n = segments(batch, i) - first;
-    const begin = this.#head;
-    for (let at = off + hdr + first * size; at < end; at += size) {
-      const part = Math.min(size, end - at);
-      const to = this.#next(hdr + part);
-      this.#row(memory, off, to, hdr);
-      this.#row(memory, at, to + hdr, part);
-    }
-    this.#copy(memory);
-    // A train has one header for all: each packet gets its own lengths and checksums.
-    for (let k = 0; k < n; k++) {
-      const base = this.#base[(begin + k) % this.#frames]!;
-      const at = base + TX_HEADER;
-      const last = at + this.#i32[(base + LENGTH) >> 2]!;
-      const ip = findIp(this.#u8, at, last, 'ethernet');
-      if (ip >= 0) repairHeaders(this.#u8, ip, last, false, false);
-    }
+    let left = batch.len[i]! - hdr - first * size;
+    for (let k = 0; k < n; k++, left -= size) this.#cutter.at[k] = this.#next(hdr + Math.min(size, left));
+    this.#cutter.cut(memory.u8, batch, i, first, n);
     return n;
   }
 
@@ -122,29 +116,39 @@ export class PacketTx {
     const i32 = this.#i32;
     const begin = (this.#head - this.#filled + this.#frames) % this.#frames;
     // The last store first: the kernel looks only at the first, so that it finds all or none.
-    for (let k = this.#filled - 1; k >= 0; k--) {
-      Atomics.store(i32, (this.#base[(begin + k) % this.#frames]! + STATUS) >> 2, SEND_REQUEST);
+    let frame = this.#head;
+    for (let k = this.#filled; k > 1; k--) {
+      frame = frame === 0 ? this.#frames - 1 : frame - 1;
+      i32[(this.#base[frame]! + STATUS) >> 2] = SEND_REQUEST;
     }
+    Atomics.store(i32, (this.#base[begin]! + STATUS) >> 2, SEND_REQUEST);
     let r = this.#native.packetKick(this.#fd);
     // An interface that was down left an error at the socket, which is told once, in place of sending.
     if (r === -ENETDOWN) r = this.#native.packetKick(this.#fd);
     this.error = Math.min(r, 0);
-    // The kernel goes from frame to frame and stops at one that it cannot send now, which stays as it is.
-    let rest = this.#filled;
+    const rest = r === this.#filledBytes ? 0 : this.#untaken(begin);
+    if (rest === 0) this.bytes = this.#filledBytes;
+    this.#filled = 0;
+    this.#filledBytes = 0;
+    return rest;
+  }
+
+  /** The kernel sent fewer bytes than there are: takes back the frames, from `begin` on, that it stopped at. How many. */
+  #untaken(begin: number): number {
+    const i32 = this.#i32;
     let taken = 0;
-    for (; taken < rest; taken++) {
+    // The kernel goes from frame to frame and stops at one that it cannot send now, which stays as it is.
+    for (; taken < this.#filled; taken++) {
       const base = this.#base[(begin + taken) % this.#frames]!;
       if (Atomics.load(i32, (base + STATUS) >> 2) === SEND_REQUEST) break;
       this.bytes += i32[(base + LENGTH) >> 2]!;
     }
-    rest -= taken;
     for (let k = taken; k < this.#filled; k++) {
       Atomics.store(i32, (this.#base[(begin + k) % this.#frames]! + STATUS) >> 2, AVAILABLE);
     }
     this.#head = (begin + taken) % this.#frames;
-    this.#free += rest;
-    this.#filled = 0;
-    return rest;
+    this.#free += this.#filled - taken;
+    return this.#filled - taken;
   }
 
   /** Takes the next frame for `n` bytes; where they go. */
@@ -155,6 +159,7 @@ export class PacketTx {
     this.#head = this.#head + 1 === this.#frames ? 0 : this.#head + 1;
     this.#free--;
     this.#filled++;
+    this.#filledBytes += n;
     return base + TX_HEADER;
   }
 

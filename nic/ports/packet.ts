@@ -21,7 +21,7 @@ import { FdReadiness } from './readiness.js';
 import { LinkMonitor, validInterfaceName } from './rtnetlink.js';
 import { linkSpeed } from './speed.js';
 
-export type { PacketPortOptions } from './packet-socket.js';
+export { openPacketGroup, type PacketPortOptions, type PacketQueue } from './packet-socket.js';
 
 const ANNOUNCE = 64; // calls between two looks at the link monitor when nobody arms the port
 const REFUSALS = 1000; // times that the kernel may put off one frame
@@ -133,8 +133,7 @@ export class PacketPort implements Port {
     const socket = new PacketSocket(this.name, this.#options, this.#addresses, this.counters, this.#native);
     const { link } = socket;
     try {
-      const fds = [socket.fd, link.fd];
-      this.#ready = new FdReadiness(this.#native, socket.bell < 0 ? fds : [...fds, socket.bell]);
+      this.#ready = new FdReadiness(this.#native, socket.watched);
     } catch (e) {
       socket.close();
       throw e;

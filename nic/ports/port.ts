@@ -100,11 +100,22 @@ export interface Port {
   readonly hostAddresses?: readonly string[];
 
   /**
-   * Opens the medium. `memory` is the region in which all batches lie.
+   * Bytes of the region, from a page boundary on, that the port wants for itself (xdp: the frames that the kernel receives
+   * into). Constant; missing = none.
+   */
+  readonly regionBytes?: number;
+
+  /**
+   * Opens the medium. `memory` is the region in which all batches lie; `own` the offset of `regionBytes` of it that nobody else
+   * touches while the port is open. A port that wants them works without them too: decorators with a region of their own give
+   * none.
    * Throws PortError with a sentence that says what to do when a privilege, device or address is missing; nothing
    * half-opened is left behind.
    */
-  open(memory: Memory): void;
+  open(memory: Memory, own?: number): void;
+
+  /** What `open` got, in a line, for ports that have a choice (xdp: mode, queues, packet memory). Decorators hand it through. */
+  describe?(): string;
 
   /**
    * Sends entries [0, batch.count). Returns how many were taken, in order; the rest did not fit now (the medium is full:

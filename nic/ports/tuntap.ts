@@ -14,69 +14,22 @@ import {
   native as nativeModule,
   POLL_READABLE,
   POLL_WRITABLE,
-  TUN_CTL,
-  TUN_FD,
   TUN_HEADER,
-  TUN_OPEN_HEADERS,
-  TUN_OPEN_QUEUES,
-  TUN_OPEN_TAP,
-  TUN_PERSISTENT,
-  TUN_STAGE,
-  TUN_WORDS,
 } from '../native.js';
-import { parseAddress } from './address.js';
 import { copyBytes, findIp, fold16, sum16 } from './headers.js';
 import { BATCH_L3_TRUSTED, type Batch, type Memory, type Port, type PortCapabilities, PortError } from './port.js';
 import { FdReadiness } from './readiness.js';
-import { LinkMonitor, validInterfaceName } from './rtnetlink.js';
+import { LinkMonitor } from './rtnetlink.js';
+import { checkTunTap, TunTapDevice, type TunTapOptions } from './tuntap-device.js';
 
-export interface TunTapOptions {
-  /** Interface name, at most 15 characters; made by us and gone on close, or a persistent one. */
-  readonly interface: string;
-  /** MTU to give the kernel side; default: what it has (1500 for a new one). */
-  readonly mtu?: number;
-  /** Bring the kernel side up; default true. */
-  readonly up?: boolean;
-  /** Addresses for the kernel side, "192.0.2.1/24" or "2001:db8::1/64". */
-  readonly addresses?: readonly string[];
-  /** TAP only: the kernel side's hardware address. */
-  readonly mac?: Uint8Array;
-  /** Path of a network namespace in which the kernel side lives, "/run/netns/NAME". */
-  readonly netns?: string;
-  /** Queues to attach, at most 8, default 1. The kernel spreads what it sends by flow; we do the same with what we send. */
-  readonly queues?: number;
-  /** TAP only: let the kernel leave checksums to us (IFF_VNET_HDR), default true. */
-  readonly vnetHeader?: boolean;
-}
+export { openTunTapGroup, type TunTapGroup, type TunTapOptions } from './tuntap-device.js';
 
 const EAGAIN = 'EAGAIN';
 const L2_HEADER = 14;
 const VLAN_TAG = 4;
-const QUEUES = 8;
-const TUN_F_CSUM = 1;
 const NEEDS_CSUM = 1; // virtio_net_hdr flag
 const UDP = 17;
 const ANNOUNCE = 64; // packets between two looks at the link monitor when nobody arms the port
-
-/** Why tunOpen failed, by stage and error, and what to do. */
-function openError(name: string, netns: string | undefined, stage: number, code: string): PortError {
-  let why = `the system says ${code}`;
-  if (stage === 1) {
-    why = code === 'EPERM' ? 'entering a network namespace needs root' : `there is no network namespace at ${netns}`;
-  } else if (code === 'ENOENT' || code === 'ENODEV' || code === 'ENXIO') {
-    why = 'there is no /dev/net/tun; load the driver with `modprobe tun`';
-  } else if (code === 'EPERM' || code === 'EACCES') {
-    why =
-      'it needs root or CAP_NET_ADMIN (or a persistent interface of yours: `ip tuntap add dev NAME mode tap user YOU`)';
-  } else if (code === 'EBUSY') {
-    why = 'an interface of this name is in use by another program; choose another name';
-  } else if (code === 'E2BIG') {
-    why = 'it has fewer queues; make it with `ip tuntap add dev NAME mode tap multi_queue`, or ask for fewer';
-  } else if (code === 'EINVAL' && stage === 3) {
-    why = 'an interface of this name exists and is of another kind; choose another name';
-  }
-  return new PortError(code, `cannot open ${name}: ${why}`);
-}
 
 export class TunTapPort implements Port {
   readonly name: string;
@@ -104,17 +57,14 @@ export class TunTapPort implements Port {
   readonly #tap: boolean;
   readonly #native: Native;
   readonly #options: TunTapOptions;
-  readonly #fds = new Int32Array(TUN_WORDS).fill(-1);
-  readonly #queueCount: number;
-  readonly #queues: number[] = []; // descriptors of all queues, the first one TUN_FD's
+  #device: TunTapDevice | undefined; // ours, unless we are one queue of somebody else's
+  #queues: readonly number[] = []; // descriptors
   #turn = 0; // the queue to be read first
   #headers: Uint8Array | undefined; // a virtio_net_hdr per entry
   #headers16: Uint16Array | undefined;
   #zeros: Uint8Array | undefined; // what we write in front of frames
   #link: LinkMonitor | undefined;
   #removed = false;
-  /** What a persistent interface was like, to be restored. */
-  #found: { up: boolean; mtu: number; mac: Uint8Array | undefined; addresses: readonly string[] } | undefined;
   #len = new Int32Array(256);
   #memory: Memory | undefined;
   #ready: FdReadiness | undefined;
@@ -127,19 +77,8 @@ export class TunTapPort implements Port {
   constructor(tap: boolean, options: TunTapOptions, native: Native | undefined = nativeModule) {
     this.name = `${tap ? 'tap' : 'tun'}:${options.interface}`;
     if (native === undefined) throw new PortError('ENATIVE', `cannot open ${this.name}: ${nativeError}`);
-    if (!validInterfaceName(options.interface)) {
-      throw new PortError(
-        'EINVAL',
-        `"${options.interface}" is no interface name; give 1 to 15 characters without space, / or :`,
-      );
-    }
-    if (options.mac !== undefined && options.mac.length !== 6) throw new RangeError('a hardware address has six bytes');
-    const queues = options.queues ?? 1;
-    if (!(Number.isInteger(queues) && queues >= 1 && queues <= QUEUES)) {
-      throw new PortError('EINVAL', `${this.name} cannot have ${queues} queues; give 1 to ${QUEUES}`);
-    }
+    checkTunTap(this.name, options);
     this.#tap = tap;
-    this.#queueCount = queues;
     this.#native = native;
     this.#options = options;
     this.capabilities = {
@@ -168,16 +107,27 @@ export class TunTapPort implements Port {
   open(memory: Memory): void {
     if (this.#memory !== undefined) throw new Error(`${this.name} is open already`);
     const o = this.#options;
+    const native = this.#native;
     try {
-      this.#attach();
-      this.#link = LinkMonitor.open(o.interface, o.netns, this.#native, false);
-      this.#remember(this.#link);
-      this.#configure();
+      if (o.queue === undefined) {
+        const device = new TunTapDevice(this.name, this.#tap, o, native);
+        this.#device = device;
+        this.#queues = device.queues;
+        this.#link = device.link;
+      } else {
+        this.#queues = [o.queue];
+        this.#link = LinkMonitor.open(o.interface, o.netns, native, false);
+      }
       const [first, ...others] = this.#queues;
-      this.#ready = new FdReadiness(this.#native, [first!, this.#link.fd, ...others]);
+      this.#ready = new FdReadiness(native, [first!, this.#link.fd, ...others]);
     } catch (e) {
       this.#release();
       throw e;
+    }
+    if (this.#tap && o.vnetHeader !== false) {
+      this.#zeros = new Uint8Array(256 * TUN_HEADER);
+      this.#headers = new Uint8Array(256 * TUN_HEADER);
+      this.#headers16 = new Uint16Array(this.#headers.buffer);
     }
     this.#memory = memory;
     this.#refused = false;
@@ -185,98 +135,14 @@ export class TunTapPort implements Port {
     // The monitor's backlog speaks of our own setting up: the state now is what counts.
     this.#link.refresh();
     this.#carrier = this.#link.carrier;
+    const { mtu, mac } = this.#link;
+    this.capabilities = { ...this.capabilities, mtu, ...(this.#tap ? { mac } : {}) };
     this.#link.onChange = m => this.#changed(m);
-  }
-
-  /** Attaches all queues. An interface made for several takes no attachment as if it had one, and the other way round. */
-  #attach(): void {
-    const o = this.#options;
-    const n = this.#native;
-    const headers = this.#tap && o.vnetHeader !== false ? TUN_OPEN_HEADERS : 0;
-    let flags = (this.#tap ? TUN_OPEN_TAP : 0) | headers | (this.#queueCount > 1 ? TUN_OPEN_QUEUES : 0);
-    let r = n.tunOpen(o.interface, flags, o.netns, this.#fds);
-    if (r !== 0 && getSystemErrorName(r) === 'EINVAL' && this.#fds[TUN_STAGE] === 3) {
-      flags ^= TUN_OPEN_QUEUES;
-      const again = n.tunOpen(o.interface, flags, o.netns, this.#fds);
-      if (again === 0) r = 0;
-      else this.#fds[TUN_STAGE] = 3;
-    }
-    if (r !== 0) {
-      const stage = this.#fds[TUN_STAGE]!;
-      this.#fds.fill(-1);
-      throw openError(this.name, o.netns, stage, getSystemErrorName(r));
-    }
-    this.#queues.push(this.#fds[TUN_FD]!);
-    if (this.#queueCount > 1 && (flags & TUN_OPEN_QUEUES) === 0) throw openError(this.name, o.netns, 3, 'E2BIG');
-    while (this.#queues.length < this.#queueCount) {
-      const fd = n.tunQueue(o.interface, flags, o.netns);
-      if (fd < 0) throw openError(this.name, o.netns, 3, getSystemErrorName(fd));
-      this.#queues.push(fd);
-    }
-    if (headers === 0) return;
-    this.#zeros = new Uint8Array(256 * TUN_HEADER);
-    this.#headers = new Uint8Array(256 * TUN_HEADER);
-    this.#headers16 = new Uint16Array(this.#headers.buffer);
-    n.tunOffload(this.#fds[TUN_FD]!, TUN_F_CSUM);
-  }
-
-  #remember(link: LinkMonitor): void {
-    const mac = this.#tap ? link.mac : undefined;
-    this.#found = this.persistent ? { up: link.up, mtu: link.mtu, mac, addresses: link.addresses } : undefined;
-  }
-
-  /** Undoes what #configure did to a persistent interface. */
-  #restore(): void {
-    const found = this.#found;
-    const link = this.#link;
-    this.#found = undefined;
-    if (found === undefined || link === undefined) return;
-    link.onChange = undefined;
-    link.refresh();
-    if (!link.present) return;
-    const o = this.#options;
-    const n = this.#native;
-    const ctl = this.#fds[TUN_CTL]!;
-    if (o.mtu !== undefined) n.ifSet(ctl, o.interface, 1, found.mtu);
-    if (o.mac !== undefined && found.mac !== undefined) n.ifMac(ctl, o.interface, found.mac, true);
-    for (const text of o.addresses ?? []) {
-      const ours = link.addresses.find(a => sameAddress(a, text));
-      if (ours !== undefined && !found.addresses.includes(ours)) link.removeAddress(ours);
-    }
-    if (!found.up) n.ifSet(ctl, o.interface, 0, 0);
   }
 
   /** True when the interface was there before us and stays after close. */
   get persistent(): boolean {
-    return this.#fds[TUN_PERSISTENT] === 1;
-  }
-
-  #configure(): void {
-    const o = this.#options;
-    const n = this.#native;
-    const ctl = this.#fds[TUN_CTL]!;
-    const check = (what: string, r: number) => {
-      if (r < 0)
-        throw new PortError(getSystemErrorName(r), `cannot open ${this.name}: ${what}: ${getSystemErrorName(r)}`);
-      return r;
-    };
-    if (o.mac !== undefined && this.#tap) {
-      check('the hardware address is not taken (unicast?)', n.ifMac(ctl, o.interface, o.mac, true));
-    }
-    if (o.mtu !== undefined) check(`the MTU ${o.mtu} is not taken (68 to 65521)`, n.ifSet(ctl, o.interface, 1, o.mtu));
-    for (const text of o.addresses ?? []) {
-      const [address = '', prefix = ''] = text.split('/');
-      const family = parseAddress(address)?.family;
-      if (family === undefined || !/^\d{1,3}$/.test(prefix)) {
-        throw new PortError('EINVAL', `"${text}" is no address with a prefix length, such as 192.0.2.1/24`);
-      }
-      check(`the address ${text} is not taken`, this.#link!.addAddress(text));
-    }
-    if (o.up !== false) check('the interface does not come up', n.ifSet(ctl, o.interface, 0, 1));
-    const mtu = check('its MTU cannot be read', n.ifGet(ctl, o.interface, 1));
-    const mac = this.#tap ? new Uint8Array(6) : undefined;
-    if (mac !== undefined) check('its hardware address cannot be read', n.ifMac(ctl, o.interface, mac, false));
-    this.capabilities = { ...this.capabilities, mtu, ...(mac === undefined ? {} : { mac }) };
+    return this.#device?.persistent === true;
   }
 
   transmit(batch: Batch, _now: number): number {
@@ -488,25 +354,14 @@ export class TunTapPort implements Port {
   #release(): void {
     this.#ready?.close();
     this.#ready = undefined;
-    this.#restore();
+    this.#device?.close();
+    this.#device = undefined;
     this.#link?.close();
     this.#link = undefined;
-    for (const fd of this.#queues) this.#native.close(fd);
-    this.#queues.length = 0;
-    if (this.#fds[TUN_CTL]! >= 0) this.#native.close(this.#fds[TUN_CTL]!);
-    this.#fds.fill(-1);
+    this.#queues = [];
     this.#headers = undefined;
     this.#zeros = undefined;
   }
-}
-
-/** "10.0.0.1/24" and another text of the same address and prefix. */
-function sameAddress(a: string, b: string): boolean {
-  const [x = '', p] = a.split('/');
-  const [y = '', q] = b.split('/');
-  const u = parseAddress(x);
-  const v = parseAddress(y);
-  return p === q && u !== undefined && v !== undefined && u.family === v.family && u.w.every((w, i) => w === v.w[i]);
 }
 
 /** Counters of packets that can never be sent. */

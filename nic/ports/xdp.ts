@@ -6,30 +6,38 @@
  * Modes, tried in this order and reported by `status`: zero-copy (the driver works on our memory), native (the program runs in
  * the driver, the kernel copies), generic (the program runs on the kernel's socket buffer; works with every driver).
  *
- * Packet memory. The UMEM is the region in which all batches lie, when the region begins at a page and its owner has given the
- * port `XDP_REGION_BYTES` of it (`open`'s second argument); else it is memory of the port's own. What copying by us remains:
- *  - Transmit: none when the UMEM is the region and the kernel copies while it is called, which is known of the drivers in
- *    COPYING_DRIVERS. Otherwise one copy: `transmit` promises that what it took may be written over, and a driver that works on
- *    our memory, or a socket buffer made of its pages, would still be reading it.
- *  - Receive: one copy, out of the port's frames into the caller's rooms. The kernel wants to know where a frame is to go before
- *    it arrives, and a room belongs to the port during the call of `receive` only.
+ * Packet memory. The UMEM is the region in which all batches lie, mbufs and all, with chunks that may begin anywhere; the card
+ * gives the port `XDP_REGION_BYTES` of it for its own frames (`open`'s second argument). Without a part of the region, or when
+ * the kernel does not take it (it has to be locked), the UMEM is memory of the port's own, and every packet is copied. With it:
+ *  - Transmit: a descriptor points at the packet where it lies when the kernel copies while it is called, which is known of the
+ *    drivers in COPYING_DRIVERS. Otherwise there is one copy: `transmit` promises that what it took may be written over, and a
+ *    driver that works on our memory, or a socket buffer made of its pages, would still be reading it.
+ *  - Trains are cut into frames of the port's own: one copy, for AF_XDP segments nothing, and two packets that lie end to end
+ *    leave no place for the second one's headers. (A header and a payload in a descriptor each, XDP_USE_SG, are a page more to
+ *    allocate for the kernel, and a copy on the far side.)
+ *  - Receive: one copy, out of the port's frames into the caller's rooms, where packets of one flow become a train
+ *    (coalesce.ts). The kernel wants to know where a frame is to go before it arrives, and a room belongs to the port during the
+ *    call of `receive` only.
  *
- * AF_XDP segments nothing: trains are cut by the card, into frames of the region, before they come here. It knows no checksum
- * state either: what a kernel on the other side of a veth pair sends with its checksum left to hardware (UDP, TCP and SCTP: veth
- * says that it does them all) arrives without it. Such a peer needs `ethtool -K IF tx off` on its interface.
+ * AF_XDP knows no checksum state: what a kernel on the other side of a veth pair sends with its checksum left to hardware (UDP,
+ * TCP and SCTP: veth says that it does them all) arrives without it. Such a peer needs `ethtool -K IF tx off` on its interface.
  *
  * The program is made for the card's hardware addresses, which the port learns from the frames that the card sends, or is told.
  */
 import { getSystemErrorName } from 'node:util';
 import { type Native, nativeError, native as nativeModule, POLL_READABLE, POLL_WRITABLE } from '../native.js';
 import { parseAddress } from './address.js';
+import { RX_TRAIN, RX_TRAIN_SEGMENTS } from './coalesce.js';
+import { segments } from './headers.js';
 import { type Batch, type Memory, type Port, type PortCapabilities, PortError } from './port.js';
 import { FdReadiness } from './readiness.js';
 import { ARPHRD_ETHER, LinkMonitor, validInterfaceName } from './rtnetlink.js';
 import { linkSpeed } from './speed.js';
 import { bindFirst, bindFurther, type XdpMode } from './xdp-modes.js';
 import { stepError, XdpProgram } from './xdp-program.js';
-import { XDP_HEADROOM, XDP_PKT_CONTD, XskError, XskQueue } from './xsk.js';
+import { XdpRx } from './xdp-rx.js';
+import { XdpTx } from './xdp-tx.js';
+import { XDP_HEADROOM, XskError, XskQueue } from './xsk.js';
 
 export type { XdpMode };
 
@@ -46,6 +54,8 @@ export interface XdpPortOptions {
   readonly addresses?: readonly string[];
   /** This mode and no other. */
   readonly mode?: XdpMode;
+  /** Give consecutive SCTP packets of one flow as trains; default true. */
+  readonly trains?: boolean;
 }
 
 /** What the port got. */
@@ -54,8 +64,10 @@ export interface XdpStatus {
   readonly driver: string;
   readonly queues: number;
   readonly needWakeup: boolean;
-  /** The packet memory is the caller's region; and it is sent from without a copy of ours. */
+  /** The packet memory is the caller's region; else why not. */
   readonly region: boolean;
+  readonly regionRefused?: string;
+  /** Packets are sent from where they lie, without a copy of ours. */
   readonly direct: boolean;
   /** Why the modes before it were not had. */
   readonly refused: readonly string[];
@@ -76,12 +88,16 @@ const CHUNK_SMALL = 2048;
 const CHUNK_LARGE = 4096; // the largest that AF_XDP takes: a page
 const RINGS = { rx: RX_RING, tx: TX_RING };
 const PIECES = 16; // descriptors of one packet; the kernel's socket buffer takes 17
-const ANNOUNCE = 64; // calls between two looks at the link monitor when nobody arms the port
+const LOOK = 1e6; // ns between two looks at the link monitor when nobody arms the port
 const PAGE = 4096;
+/** Frames begin so that their IP header lies at a four-byte boundary (see Coalescer). */
+const ALIGN = 2;
 
 const nameOf = (r: number) => getSystemErrorName(r);
+/** Bytes of a packet that a chunk holds. */
+const holds = (chunk: number) => chunk - XDP_HEADROOM - ALIGN;
 /** Longest packet without link header in `pieces` chunks. */
-const fits = (chunk: number, pieces: number) => pieces * (chunk - XDP_HEADROOM) - L2_HEADER - VLAN_TAG;
+const fits = (chunk: number, pieces: number) => pieces * holds(chunk) - L2_HEADER - VLAN_TAG;
 
 export class XdpPort implements Port {
   readonly name: string;
@@ -127,23 +143,16 @@ export class XdpPort implements Port {
 
   // Packet memory: all of it, and where our frames lie in it.
   #umem: Uint8Array = new Uint8Array(0);
+  #base = 0;
   #chunk = CHUNK_SMALL;
   #pieces = 1;
-  #txBase = 0;
-  #direct = false;
-  readonly #free: Int32Array; // transmit frames, the first #freeCount
-  #freeCount = 0;
-
-  // Copies of a call.
-  #from = new Int32Array(TX_RING);
-  #at = new Int32Array(TX_RING);
-  #len = new Int32Array(TX_RING);
+  #tx: XdpTx | undefined;
+  #rx: XdpRx | undefined;
 
   #carrier = false;
   #refused = false;
   #news = false;
-  #looked = 0;
-  #firstQueue = 0;
+  #looked = 0; // when, on the caller's clock
   #addresses: readonly string[] = [];
   #removed = false;
   #sourceHi = -1; // of the frame sent last
@@ -169,7 +178,6 @@ export class XdpPort implements Port {
     this.#native = native;
     this.#options = options;
     this.setAddresses(options.addresses ?? []);
-    this.#free = new Int32Array(TX_BYTES / CHUNK_SMALL);
     this.capabilities = {
       carries: 'ethernet',
       mtu: options.mtu ?? 1500,
@@ -214,28 +222,27 @@ export class XdpPort implements Port {
     return this.#status;
   }
 
-  /** The same in words. */
+  /** The same in words; why the modes before this one were not had is behind them. */
   describe(): string {
     const s = this.#status;
-    if (s === undefined) return `${this.name}: closed`;
+    if (s === undefined) return 'closed';
     const queues = s.queues === 1 ? '1 queue' : `${s.queues} queues`;
+    const own = s.regionRefused === undefined ? '' : ` (not the card's region: ${s.regionRefused})`;
     const memory = s.region
-      ? s.direct
-        ? 'sends from the card’s region'
-        : 'packet memory in the card’s region'
-      : 'packet memory of its own';
+      ? `packet memory is the card's region${s.direct ? ', packets are sent from where they lie' : ''}`
+      : `packet memory of its own${own}`;
     const parts = [
       `${s.mode} mode (driver ${s.driver})`,
       queues,
       memory,
       s.needWakeup ? 'need-wakeup' : 'no need-wakeup',
     ];
-    return `${this.name}: ${[...parts, ...s.refused].join('; ')}`;
+    return [...parts, ...s.refused].join('; ');
   }
 
   /**
    * Opens the interface. `own`: byte offset of XDP_REGION_BYTES of `memory`, at a page, that are the port's while it is open; the
-   * packet memory is then the region itself. Throws PortError.
+   * packet memory is then the region itself if the kernel takes it. Throws PortError.
    */
   open(memory: Memory, own = -1): void {
     if (this.#memory !== undefined) throw new Error(`${this.name} is open already`);
@@ -252,7 +259,8 @@ export class XdpPort implements Port {
         );
       this.#setMtu(monitor.mtu);
       this.#checkOptions(monitor);
-      this.#socket(memory, own);
+      const regionRefused = this.#socket(memory, own);
+      const region = own >= 0 && regionRefused === undefined;
       const { mac, netns } = o;
       const rule = { frags: this.#pieces > 1, ...(mac && { mac }), ...(netns && { netns }) };
       this.#program = new XdpProgram(this.#native, this.name, monitor, rule, this.#addresses);
@@ -261,16 +269,17 @@ export class XdpPort implements Port {
       const got = bindFirst(target, this.#program, this.#queues[0]!, this.#pieces > 1, o.mode);
       bindFurther(target, this.#queues[0]!, RINGS, this.#queues);
       this.#fillRings();
+      const driver = this.#driver();
       this.#status = {
         ...got,
-        driver: this.#driver(),
+        driver,
         queues: this.#queues.length,
         needWakeup: this.#queues[0]!.tx.needWakeup,
-        region: own >= 0,
-        direct: false,
+        region,
+        ...(regionRefused && { regionRefused }),
+        direct: region && got.mode !== 'zero-copy' && COPYING_DRIVERS.includes(driver),
       };
-      this.#direct = own >= 0 && got.mode !== 'zero-copy' && COPYING_DRIVERS.includes(this.#status.driver);
-      this.#status = { ...this.#status, direct: this.#direct };
+      this.#tx!.direct = this.#status.direct;
       this.#program.open();
       this.counters.stations = this.#program.macs.length;
       this.#ready = new FdReadiness(this.#native, [...this.#queues.map(q => q.fd), monitor.fd]);
@@ -315,31 +324,63 @@ export class XdpPort implements Port {
     const one = mtu <= fits(CHUNK_LARGE, 1);
     const most = this.#memory === undefined ? fits(CHUNK_LARGE, one ? 1 : PIECES) : fits(this.#chunk, this.#pieces);
     const own = this.#options.mtu ?? 65535;
-    this.capabilities = { ...this.capabilities, mtu: Math.min(mtu, own, most) };
+    // Packets in pieces are moved one by one.
+    const whole = this.#memory === undefined ? one : this.#pieces === 1;
+    const train = whole ? RX_TRAIN : 0;
+    const trainSegments = whole ? RX_TRAIN_SEGMENTS : 0;
+    this.capabilities = { ...this.capabilities, mtu: Math.min(mtu, own, most), train, trainSegments };
   }
 
-  /** The first socket with its packet memory: the region, when a part of it is ours, else memory of our own. */
-  #socket(memory: Memory, own: number): void {
+  /**
+   * The first socket with its packet memory: the region, when a part of it is ours, else memory of our own. Returns why it is
+   * not the region although there is a part of it.
+   */
+  #socket(memory: Memory, own: number): string | undefined {
     const { mtu } = this.capabilities;
     this.#chunk = mtu <= fits(CHUNK_SMALL, 1) ? CHUNK_SMALL : CHUNK_LARGE;
     this.#pieces = mtu <= fits(this.#chunk, 1) ? 1 : PIECES;
-    this.#umem = own >= 0 ? memory.u8 : new Uint8Array(this.#native.allocate(XDP_REGION_BYTES, true));
-    this.#txBase = Math.max(own, 0);
+    let refused: string | undefined;
     try {
-      const umem = { region: this.#umem, chunk: this.#chunk };
-      this.#queues.push(new XskQueue(this.#native, RINGS, this.#options.netns, umem));
+      if (own >= 0) refused = this.#pack(memory.u8.subarray(0, memory.u8.length - (memory.u8.length % PAGE)), own);
+      if (own < 0 || refused !== undefined) {
+        const r = this.#pack(new Uint8Array(this.#native.allocate(XDP_REGION_BYTES, true)), 0);
+        if (r !== undefined) throw stepError(this.name, 'umem', r);
+      }
     } catch (e) {
       if (e instanceof XskError) throw stepError(this.name, e.what, nameOf(e.errno));
       throw e;
     }
-    this.#freeCount = 0;
-    for (let at = 0; at < TX_BYTES; at += this.#chunk) this.#free[this.#freeCount++] = this.#txBase + at;
+    const frames = {
+      umem: this.#umem,
+      base: this.#base,
+      bytes: TX_BYTES,
+      chunk: this.#chunk,
+      holds: holds(this.#chunk),
+    };
+    const trains = this.#options.trains !== false;
+    this.#tx = new XdpTx(this.#native, this.#queues[0]!, frames, this.counters);
+    this.#rx = new XdpRx(this.#native, this.#queues, this.#umem, this.#pieces > 1, trains, this.counters);
+    return refused;
+  }
+
+  /** Makes a socket with this packet memory, in which our frames lie at `own`; returns the error's name when it is refused. */
+  #pack(region: Uint8Array, own: number): string | undefined {
+    const umem = { region, chunk: this.#chunk, headroom: ALIGN };
+    try {
+      this.#queues.push(new XskQueue(this.#native, RINGS, this.#options.netns, umem));
+    } catch (e) {
+      if (e instanceof XskError && e.what === 'umem') return nameOf(e.errno);
+      throw e;
+    }
+    this.#umem = region;
+    this.#base = own;
+    return undefined;
   }
 
   /** Hands all receive frames to the kernel, and the sockets to the program. */
   #fillRings(): void {
     const per = Math.min(RX_RING, Math.floor((XDP_REGION_BYTES - TX_BYTES) / this.#chunk / this.#queues.length));
-    let at = this.#txBase + TX_BYTES;
+    let at = this.#base + TX_BYTES;
     for (const [i, q] of this.#queues.entries()) {
       for (let k = 0; k < per; k++, at += this.#chunk) q.pushFill(at);
       q.publishFill();
@@ -357,189 +398,92 @@ export class XdpPort implements Port {
     this.counters.stations = program.macs.length;
   }
 
-  transmit(batch: Batch, _now: number): number {
+  transmit(batch: Batch, now: number): number {
     const memory = this.#memory;
     if (memory === undefined) return 0;
     this.#refused = false;
-    this.#look(false);
-    const q = this.#queues[0]!;
-    this.#reclaim(q);
-    // Direct packets too need a frame each in reserve, see #secure.
-    let room = Math.min(q.txRoom, this.#freeCount);
-    let copies = 0;
+    this.#look(now);
+    const tx = this.#tx!;
+    const c = this.counters;
+    const { u8, dv } = memory;
+    tx.reclaim();
+    let { room } = tx;
     let i = 0;
     for (; i < batch.count; i++) {
       const off = batch.off[i]!;
       const len = batch.len[i]!;
-      const drop = this.#verdict(memory.u8, off, len, batch.segsz[i]!);
+      const train = batch.segsz[i] !== 0;
+      const drop = train ? this.#trainVerdict(u8, batch, i) : this.#verdict(u8, off, len);
       if (drop !== undefined) {
-        this.counters[drop]++;
+        c[drop]++;
         continue;
       }
-      const step = this.#chunk - XDP_HEADROOM;
-      const pieces = len <= step ? 1 : Math.ceil(len / step);
-      if (pieces > room) {
+      const n = train ? segments(batch, i) : tx.pieces(len);
+      if (n > room) {
         this.#refused = true;
-        this.counters.tx_full++;
+        c.tx_full++;
         break;
       }
-      room -= pieces;
-      if (memory.dv.getInt32(off + 8) !== this.#sourceLo || memory.dv.getUint16(off + 6) !== this.#sourceHi)
-        this.#learn(memory, off);
-      for (let at = 0; at < len; at += step) {
-        const part = Math.min(step, len - at);
-        const more = at + part < len ? XDP_PKT_CONTD : 0;
-        if (this.#direct) {
-          q.pushTx(off + at, part, more);
-          continue;
-        }
-        const frame = this.#free[--this.#freeCount]!;
-        this.#from[copies] = off + at;
-        this.#at[copies] = frame;
-        this.#len[copies++] = part;
-        q.pushTx(frame, part, more);
+      room -= n;
+      if (dv.getInt32(off + 8) !== this.#sourceLo || dv.getUint16(off + 6) !== this.#sourceHi) this.#learn(memory, off);
+      if (train) {
+        tx.cut(u8, batch, i, n);
+        c.tx_packets += n;
+        c.tx_bytes += len + (n - 1) * batch.hdrlen[i]!;
+      } else {
+        tx.put(off, len);
+        c.tx_packets++;
+        c.tx_bytes += len;
       }
-      this.counters.tx_packets++;
-      this.counters.tx_bytes += len;
     }
-    if (copies > 0) {
-      this.#native.copyBatch(memory.u8, this.#from, this.#umem, this.#at, this.#len, copies);
-      this.counters.tx_copied += copies;
-    }
-    q.publishTx();
-    if (q.txWaiting > 0) this.#kick(q);
+    this.#sent(tx.send(u8));
     return i;
   }
 
-  #verdict(u8: Uint8Array, off: number, len: number, segsz: number): Drop | undefined {
+  /** What the kernel said to sending. */
+  #sent(r: number): void {
+    if (r === 0) return;
+    const code = nameOf(r);
+    if (code === 'ENETDOWN' || code === 'ENXIO') this.#look(Number.POSITIVE_INFINITY);
+    else if (code !== 'EAGAIN' && code !== 'ENOBUFS' && code !== 'EBUSY') this.counters.tx_errors++;
+  }
+
+  #verdict(u8: Uint8Array, off: number, len: number): Drop | undefined {
     if (off < 0 || len < L2_HEADER || off + len > u8.length) return 'tx_errors';
-    if (segsz > 0) return 'tx_oversize';
     const longest = this.capabilities.mtu + L2_HEADER;
     if (len > longest && (len > longest + VLAN_TAG || u8[off + 12] !== 0x81 || u8[off + 13] !== 0))
       return 'tx_oversize';
     return this.#carrier ? undefined : 'tx_no_carrier';
   }
 
-  #kick(q: XskQueue): void {
-    const r = q.kick();
-    if (this.#direct && q.txWaiting > 0) this.#secure(q);
-    if (r === 0) return;
-    const code = nameOf(r);
-    if (code === 'ENETDOWN' || code === 'ENXIO') this.#look(true);
-    else if (code !== 'EAGAIN' && code !== 'ENOBUFS' && code !== 'EBUSY') this.counters.tx_errors++;
+  /** The same for a train: its packets must not be too long, and no more than agreed. */
+  #trainVerdict(u8: Uint8Array, batch: Batch, i: number): Drop | undefined {
+    const off = batch.off[i]!;
+    const len = batch.len[i]!;
+    const size = batch.segsz[i]!;
+    const hdr = batch.hdrlen[i]!;
+    if (size < 0 || hdr < L2_HEADER || hdr >= len || off < 0 || off + len > u8.length) return 'tx_errors';
+    if (segments(batch, i) > this.capabilities.trainSegments) return 'tx_oversize';
+    return this.#verdict(u8, off, hdr + Math.min(size, len - hdr));
   }
 
-  /**
-   * What the kernel did not take from the caller's memory now is copied, for it may be written over from here on. The descriptors
-   * are read during our own calls only (COPYING_DRIVERS), so that they can still be changed.
-   */
-  #secure(q: XskQueue): void {
-    const { w } = q.tx;
-    let copies = 0;
-    for (let i = q.tx.consumed; i !== q.txNext; i = (i + 1) | 0) {
-      const at = q.tx.desc(i);
-      const addr = w[at]!;
-      if (addr >= this.#txBase && addr < this.#txBase + TX_BYTES) continue;
-      const frame = this.#free[--this.#freeCount]!;
-      this.#from[copies] = addr;
-      this.#at[copies] = frame;
-      this.#len[copies++] = w[at + 2]!;
-      w[at] = frame;
-    }
-    if (copies === 0) return;
-    this.#native.copyBatch(this.#umem, this.#from, this.#umem, this.#at, this.#len, copies);
-    this.counters.tx_copied += copies;
-  }
-
-  /** Takes back the frames that have been sent. */
-  #reclaim(q: XskQueue): void {
-    const { completion } = q;
-    const { w } = completion;
-    const end = completion.produced;
-    if (end === q.completionNext) return;
-    for (let i = q.completionNext; i !== end; i = (i + 1) | 0) {
-      const addr = w[completion.addr(i)]!;
-      if (addr < this.#txBase || addr >= this.#txBase + TX_BYTES) continue;
-      if (this.#freeCount < this.#free.length) this.#free[this.#freeCount++] = addr;
-    }
-    q.completionNext = end;
-    completion.release(end);
-  }
-
-  receive(batch: Batch, posted: number, _now: number): number {
+  receive(batch: Batch, posted: number, now: number): number {
     batch.count = 0;
     const memory = this.#memory;
     if (memory === undefined) return 0;
-    this.#look(false);
-    const first = this.#queues[0]!;
-    if (first.txWaiting > 0) this.#kick(first);
-    const room = Math.min(posted, batch.capacity);
-    let n = 0;
-    // Each call begins with another queue, so that none starves.
-    for (let k = 0; k < this.#queues.length && n < room; k++)
-      n = this.#drain(this.#queues[(this.#firstQueue + k) % this.#queues.length]!, memory, batch, n, room);
-    if (this.#queues.length > 1) this.#firstQueue = (this.#firstQueue + 1) % this.#queues.length;
-    batch.count = n;
-    return n;
+    this.#look(now);
+    const tx = this.#tx!;
+    if (tx.waiting) this.#sent(tx.kick());
+    return this.#rx!.receive(memory, batch, Math.min(posted, batch.capacity));
   }
 
-  /** Moves packets of one queue into rooms [n, room); returns how many rooms are full then. */
-  #drain(q: XskQueue, memory: Memory, batch: Batch, n: number, room: number): number {
-    const c = this.counters;
-    const { rx } = q;
-    const { w } = rx;
-    const end = rx.produced;
-    if (end === q.rxNext) return n;
-    let copies = 0;
-    let i = q.rxNext;
-    while (i !== end && n < room && copies + 2 * PIECES <= this.#from.length) {
-      let len = 0;
-      let next = i;
-      let more = true;
-      for (; more && next !== end; next = (next + 1) | 0) {
-        const at = rx.desc(next);
-        len += w[at + 2]!;
-        more = (w[at + 3]! & XDP_PKT_CONTD) !== 0;
-      }
-      if (more) break; // its end is not there yet
-      const to = batch.off[n]!;
-      const whole = len <= batch.cap[n]!;
-      const lies = to >= 0 && to + len <= memory.u8.length;
-      for (let done = 0; i !== next; i = (i + 1) | 0) {
-        const at = rx.desc(i);
-        // Unaligned chunks: the frame's address below, the packet's offset in it in the upper 16 bits.
-        const frame = w[at]!;
-        if (whole && lies) {
-          this.#from[copies] = frame + (w[at + 1]! >>> 16);
-          this.#at[copies] = to + done;
-          this.#len[copies++] = w[at + 2]!;
-          done += w[at + 2]!;
-        }
-        q.pushFill(frame);
-      }
-      if (!whole) c.rx_truncated++;
-      else if (!lies) c.rx_errors++;
-      else {
-        batch.len[n] = len;
-        batch.segsz[n] = 0;
-        batch.hdrlen[n] = 0;
-        batch.flags[n] = 0;
-        c.rx_packets++;
-        c.rx_bytes += len;
-        n++;
-      }
-    }
-    if (copies > 0) this.#native.copyBatch(this.#umem, this.#from, memory.u8, this.#at, this.#len, copies);
-    q.rxNext = i;
-    rx.release(i);
-    q.publishFill();
-    return n;
-  }
-
-  /** Reads the link monitor: always when told so or after a wake, else once in a while (it costs a system call). */
-  #look(force: boolean): void {
-    if (!force && !this.#news && ++this.#looked < ANNOUNCE) return;
-    this.#looked = 0;
+  /**
+   * Reads the link monitor: after a wake, and once in a while (it costs system calls); Infinity: now. A clock that jumps back
+   * does no more than have it read once too often.
+   */
+  #look(now: number): void {
+    if (!this.#news && Math.abs(now - this.#looked) < LOOK) return;
+    if (now < Number.POSITIVE_INFINITY) this.#looked = now;
     this.#news = false;
     this.#statistics();
     this.#monitor!.poll();
@@ -586,7 +530,7 @@ export class XdpPort implements Port {
     if (this.#memory === undefined) return;
     // What woke us may have been the monitor: look at it in the next call.
     this.#news = true;
-    const waits = this.#refused || this.#queues[0]!.txWaiting > 0;
+    const waits = this.#refused || this.#tx!.waiting;
     this.#ready?.arm(wake, waits ? POLL_READABLE | POLL_WRITABLE : POLL_READABLE, false);
     this.#refused = false;
   }
@@ -612,6 +556,8 @@ export class XdpPort implements Port {
     for (const q of [...this.#queues].reverse()) q.close();
     this.#queues = [];
     this.#umem = new Uint8Array(0);
+    this.#tx = undefined;
+    this.#rx = undefined;
     this.#monitor?.close();
     this.#monitor = undefined;
   }

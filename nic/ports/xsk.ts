@@ -122,14 +122,15 @@ export class XskQueue {
     native: Native,
     sizes: XskSizes,
     netns: string | undefined,
-    umem: { readonly region: Uint8Array; readonly chunk: number } | undefined,
+    umem: { readonly region: Uint8Array; readonly chunk: number; readonly headroom: number } | undefined,
   ) {
     this.#native = native;
     this.fd = native.xdpOpen(netns);
     if (this.fd < 0) throw new XskError(this.fd, 'socket');
     try {
       if (umem !== undefined) {
-        const r = native.xdpUmem(this.fd, umem.region, umem.chunk, XDP_UMEM_UNALIGNED_CHUNK_FLAG);
+        const flags = XDP_UMEM_UNALIGNED_CHUNK_FLAG;
+        const r = native.xdpUmem(this.fd, umem.region, umem.chunk, umem.headroom, flags);
         if (r < 0) throw new XskError(r, 'umem');
       }
       this.fill = this.#ring(FILL, sizes.rx);
@@ -194,6 +195,11 @@ export class XskQueue {
     this.fill.w[at] = addr;
     this.fill.w[at + 1] = 0;
     this.fillNext = (this.fillNext + 1) | 0;
+  }
+  /** What was read up to here has been dealt with: the descriptors go back, and the frames that are to be filled again. */
+  giveBack(): void {
+    this.rx.release(this.rxNext);
+    this.publishFill();
   }
   publishFill(): void {
     this.fill.publish(this.fillNext);
