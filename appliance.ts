@@ -231,7 +231,8 @@ export class Appliance {
     const poolBytes = align(MbufPool.bytes(sizes));
     const cardBytes = ports.map(p => align(ringBytes()) + align(scratchBytes(p)));
     const bytes = cardBytes.reduce((a, b) => a + b, poolBytes);
-    const memory = new Memory(native?.allocate(bytes) ?? new ArrayBuffer(bytes));
+    // In huge pages for one that runs: small ones cost more walks of the page table than the packets' bytes cost copies.
+    const memory = new Memory(native?.allocate(bytes, false, this.#live !== undefined) ?? new ArrayBuffer(bytes));
     this.#hostClock = new HostClock(this.clock);
     const pool = new MbufPool(sizes, memory.buffer);
     this.stack = new Stack({ clock: this.#hostClock, random, pool, kick: this.#wake, steering: options.steering });

@@ -41,7 +41,7 @@ function station(name: string, port: Port, last: number): Station {
   const scratchOffset = align(ringBytes());
   const poolOffset = align(scratchOffset + scratchBytes(port));
   const bytes = poolOffset + MbufPool.bytes(POOL);
-  const memory = new Memory(native?.allocate(bytes) ?? new ArrayBuffer(bytes));
+  const memory = new Memory(native?.allocate(bytes, false, true) ?? new ArrayBuffer(bytes));
   const pool = new MbufPool(POOL, memory.buffer, poolOffset);
   const firmware = new Firmware({ memory, scratchOffset, port, mac: Uint8Array.of(2, 0, 0, 0, 0, last) });
   firmware.powerOn();

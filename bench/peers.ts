@@ -114,7 +114,8 @@ export async function nkePair(
 }
 
 /** Busy polling, as whoever wants throughput from a stack in user space has it: each end has a processor of its own. */
-export const nkeBulk = async (o: NkeSpec): Promise<Transfer> => (await nkePair('bulk', { busyPoll: true, ...o })).server;
+export const nkeBulk = async (o: NkeSpec): Promise<Transfer> =>
+  (await nkePair('bulk', { busyPoll: true, ...o })).server;
 
 // usrsctp
 

@@ -19,6 +19,14 @@ test('native: memory is zeroed, of the size asked for, and page aligned by use',
     u8.fill(7);
     assert.equal(u8[100_000], 7);
   }
+  for (const bytes of [100_001, 5_000_001]) {
+    // Large enough for huge pages or not, and whether the system gives any or not.
+    const u8 = new Uint8Array(native!.allocate(bytes, false, true));
+    assert.equal(u8.length, bytes);
+    assert.ok(u8.every(b => b === 0));
+    u8.fill(7);
+    assert.equal(u8[bytes - 1], 7);
+  }
   assert.throws(() => native!.allocate(0), TypeError);
   assert.throws(() => native!.allocate(-5), TypeError);
   assert.throws(() => native!.allocate(Number.NaN), TypeError);

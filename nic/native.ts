@@ -57,8 +57,11 @@ export const TUN_OPEN_HEADERS = 4; // IFF_VNET_HDR
 export const TUN_HEADER = 10;
 
 export interface Native {
-  /** Page-aligned, zeroed memory outside the heap; unmapped when collected. `populate` touches every page now. */
-  allocate(bytes: number, populate?: boolean): ArrayBuffer;
+  /**
+   * Page-aligned, zeroed memory outside the heap; unmapped when collected. `populate` touches every page now; `huge` asks for
+   * huge pages, 2 MiB each, of which those that are touched are there whole.
+   */
+  allocate(bytes: number, populate?: boolean, huge?: boolean): ArrayBuffer;
   /** CLOCK_MONOTONIC, nanoseconds. */
   now(): number;
   /** Copies n bytes from src[from..] to dst[at..]; no view is made, so nothing is allocated. Throws when out of range. */
