@@ -84,10 +84,12 @@ export interface NkeSpec {
 }
 
 /**
- * Socket buffers of a bulk transfer: what keeps both processes busy on loopback and still lies in a processor's cache; larger
- * messages get room for four of them. (Left alone they grow to 4 MiB, which is a tenth slower.)
+ * Socket buffers of a bulk transfer: what keeps both processes busy on loopback and still lies in a processor's cache, where
+ * each small message takes an mbuf; larger messages get room for four of them. (Left alone they grow to 4 MiB, which is a tenth
+ * slower.)
  */
-const buffer = (message: number): string => String(Math.max(1_500_000, 4 * message));
+const receiveBuffer = (message: number): number => Math.max(1_500_000, 4 * message);
+const sendBuffer = (message: number): number => Math.min(receiveBuffer(message), 6_000 * message);
 
 /** Two of our appliances; the result of both ends. */
 export async function nkePair(
@@ -97,7 +99,8 @@ export async function nkePair(
   const [a, b] = await freeUdpPorts(2);
   const common = ['--message', String(o.message), '--seconds', String(o.seconds), '--warmup', String(WARMUP)];
   if (o.busyPoll) common.push('--busy-poll');
-  if (mode === 'bulk') common.push('--sndbuf', buffer(o.message), '--rcvbuf', buffer(o.message));
+  if (mode === 'bulk')
+    common.push('--sndbuf', String(sendBuffer(o.message)), '--rcvbuf', String(receiveBuffer(o.message)));
   const program = [process.execPath, join(here, 'nke-peer.js')];
   const server = [...(o.server?.argv ?? ['--port', `udp:127.0.0.1:${a}`])];
   const client = [...(o.client?.argv ?? ['--port', `udp:127.0.0.1:${b}`, '--remote-udp', String(a)])];

@@ -14,7 +14,7 @@ import type { CounterRegistry } from '../kern/counters.js';
 import { EADDRNOTAVAIL, EEXIST, EHOSTUNREACH, EINVAL, ENETDOWN, ENOBUFS, ENOENT, ENOMEM } from '../kern/errno.js';
 import type { EventBus, KernelEvent } from '../kern/event.js';
 import type { Mbuf, MbufPool } from '../kern/mbuf.js';
-import { M_BCAST, M_MCAST, M_NULL } from '../kern/mbuf.js';
+import { M_BCAST, M_MCAST, M_NULL, MB_LEN, MB_NEXT, MB_OFF, MB_SIZE } from '../kern/mbuf.js';
 import { EJUSTRETURN } from '../kern/sflt.js';
 import type { InAddr } from '../netinet/in.js';
 import { ETHER_HDR_LEN, ETHERTYPE_VLAN, isBroadcastMac, isMac, writeMac, writeMulticastMac } from './ethernet.js';
@@ -109,6 +109,19 @@ export interface DlilOwner {
   readonly events: EventBus;
   readonly counters: CounterRegistry;
   readonly routes: RouteTable;
+}
+
+// For the path of every frame: what a module imports is looked up each time that it is used.
+const NEXT = MB_NEXT;
+const SIZE = MB_SIZE;
+const OFF = MB_OFF;
+const LEN = MB_LEN;
+const NONE = M_NULL;
+const HEADER = ETHER_HDR_LEN;
+
+/** True when the data of an mbuf lie in its buffer. */
+function inside(base: number, size: number, off: number, len: number): boolean {
+  return off >= base && len >= 0 && off - base + len <= size;
 }
 
 export class Dlil {
@@ -568,13 +581,13 @@ export class Dlil {
       const f = chain[i]!;
       if (f.filter.input === undefined || (f.ifp !== undefined && f.ifp !== ifp) || f.gone) continue;
       m = this.#run(f, ifp, m, true);
-      if (m !== M_NULL && this.#pool.len[m]! < ETHER_HDR_LEN) {
+      if (m !== NONE && this.#pool.len[m]! < HEADER) {
         this.#pool.freem(m);
-        m = M_NULL;
+        m = NONE;
       }
-      if (m === M_NULL) {
+      if (m === NONE) {
         this.counters.input_filtered++;
-        return M_NULL;
+        return NONE;
       }
     }
     return m;
@@ -600,13 +613,13 @@ export class Dlil {
   #run(f: Filtering, ifp: Ifnet, m: Mbuf, input: boolean): Mbuf {
     const pool = this.#pool;
     const { tag } = f;
-    const { owner, held } = pool;
-    // A frame of one mbuf, which is what nearly all are: MbufPool.assign written out.
+    const { owner, words, stride } = pool;
+    // A frame of one mbuf, which is what nearly all are: MbufPool.assign written out, and counted only if it does not come back.
+    let lent = false;
     if (tag !== 0) {
-      if (owner[m] === 0 && pool.next[m] === M_NULL) {
-        owner[m] = tag;
-        held[tag]!++;
-      } else pool.assign(m, tag);
+      lent = owner[m] === 0 && words[m + NEXT * stride] === NONE;
+      if (lent) owner[m] = tag;
+      else pool.assign(m, tag);
     }
     let r: Mbuf;
     f.busy++;
@@ -614,18 +627,30 @@ export class Dlil {
       r = input ? f.filter.input!(ifp, m) : f.filter.output!(ifp, m);
     } catch (e) {
       f.busy--;
+      if (lent) pool.held[tag]!++;
       return this.#broke(f, m, e);
     }
     f.busy--;
+    if (
+      lent &&
+      r === m &&
+      owner[r] === tag &&
+      words[r + NEXT * stride] === NONE &&
+      inside(words[r]!, words[r + SIZE * stride]!, words[r + OFF * stride]!, words[r + LEN * stride]!)
+    ) {
+      owner[r] = 0;
+      return r;
+    }
+    if (lent) pool.held[tag]!++;
     if (tag === 0) {
-      if (r === M_NULL || pool.isLive(r)) return r;
+      if (r === NONE || pool.isLive(r)) return r;
       return this.#broke(f, m, 'it returned an mbuf that is free');
     }
-    if (r === M_NULL) {
-      const kept = held[tag]!;
+    if (r === NONE) {
+      const kept = pool.held[tag]!;
       if (kept > f.owner!.limit)
-        this.#broke(f, M_NULL, `it keeps ${kept} mbufs, more than the ${f.owner!.limit} that it may`);
-      return M_NULL;
+        this.#broke(f, NONE, `it keeps ${kept} mbufs, more than the ${f.owner!.limit} that it may`);
+      return NONE;
     }
     if (owner[r] !== tag)
       return this.#broke(
@@ -633,13 +658,9 @@ export class Dlil {
         m,
         pool.isLive(r) ? `it returned mbuf ${r}, which is not its own` : `it returned mbuf ${r}, which is free`,
       );
-    const at = pool.off[r]! - pool.base[r]!;
-    if (at < 0 || pool.len[r]! < 0 || at + pool.len[r]! > pool.size[r]!)
+    if (!inside(pool.base[r]!, pool.size[r]!, pool.off[r]!, pool.len[r]!))
       return this.#broke(f, r, `it returned mbuf ${r} with its data outside the buffer`, true);
-    if (pool.next[r] === M_NULL) {
-      owner[r] = 0;
-      held[tag]!--;
-    } else pool.assign(r, 0);
+    pool.assign(r, 0);
     return r;
   }
   /** Takes a filter out that broke the rules. Returns the frame if it can still go on, else M_NULL. */
