@@ -59,7 +59,7 @@ export const TUN_HEADER = 10;
 export interface Native {
   /**
    * Page-aligned, zeroed memory outside the heap; unmapped when collected. `populate` touches every page now; `huge` asks for
-   * huge pages, 2 MiB each, of which those that are touched are there whole.
+   * huge pages, 2 MiB each, of which those that are touched are there whole; `populate` means nothing then.
    */
   allocate(bytes: number, populate?: boolean, huge?: boolean): ArrayBuffer;
   /** CLOCK_MONOTONIC, nanoseconds. */

@@ -26,7 +26,8 @@ static void *map_huge(size_t size) {
 
 /*
  * allocate(bytes, populate?, huge?) -> ArrayBuffer, zeroed, page aligned; `huge`: in huge pages, as far as there are any, so
- * that a busy card does not live from the walks of its page table. Throws when the system has no memory.
+ * that a busy card does not spend its time on walks of the page table; nothing is populated then. Throws when the system has
+ * no memory.
  */
 static napi_value allocate(napi_env env, napi_callback_info info) {
   napi_value a[3];
